@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Stages 16-22: from a trained model to a small one. Called by run.sh; what follows `--` are the
+# options with which asr.sh decodes (stage 20) and packs (stage 22) the compressed models.
+set -e
+set -u
+set -o pipefail
+
+log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (shrink.sh) $*"; }
+fail() { echo "shrink.sh: Error: $*" >&2; exit 2; }
+
+stage=16
+stop_stage=22
+ngpu=0
+corpus=
+asr_exp=         # the uncompressed model
+shrink_exp=      # where all of this goes
+valid_set=       # dev data: the only data on which anything is chosen
+test_sets=       # decoded at the end, for the report
+inference_tag=
+target=
+rounds_config=conf/rounds.yaml
+search_config=conf/search.yaml
+proxy_size=100
+seed=0
+run_command=
+
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    printf -v "${1#--}" '%s' "$2"
+    shift 2
+done
+shift
+asr_opts=("$@")
+
+. ./path.sh
+
+dev=dump/raw/${valid_set}
+shrink() { python3 -W ignore -m espnet_shrink.cli "$@"; }
+runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+final_exp() {
+    sed -n 's/^final: \([0-9][0-9]*\)$/round\1/p' "${shrink_exp}/rounds.yaml" 2> /dev/null || true
+}
+
+[ -f "${asr_exp}/config.yaml" ] || fail "no trained model in ${asr_exp}: run stages 10 and 11 first"
+
+if runs 16; then
+    log "Stage 16: Proxy set: ${proxy_size} utterances of ${dev} -> ${shrink_exp}/proxy"
+    shrink proxy --exp "${asr_exp}" --data "${dev}" --out "${shrink_exp}/proxy" \
+        --size "${proxy_size}" --seed "${seed}"
+fi
+
+if runs 17; then
+    log "Stage 17: Search space -> ${shrink_exp}/space.yaml"
+    shrink space --exp "${asr_exp}" --out "${shrink_exp}" --config "${search_config}"
+fi
+
+if runs 18; then
+    log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
+    shrink search --exp "${asr_exp}" --proxy "${shrink_exp}/proxy" --out "${shrink_exp}/search" \
+        --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
+        --rounds_config "${rounds_config}" ${target:+--target "${target}"}
+fi
+
+if runs 19; then
+    log "Stage 19: Rounds of search, factorise and retrain -> ${shrink_exp}/round*"
+    shrink rounds --exp "${asr_exp}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
+        --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
+        --config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
+        ${target:+--target "${target}"}
+fi
+
+if runs 20; then
+    log "Stage 20: Decode and score as in stages 12 and 13"
+    exps=("${asr_exp}")
+    [ ! -f "${shrink_exp}/control/.trained" ] || exps+=("${shrink_exp}/control")
+    for record in "${shrink_exp}"/round*/round.yaml; do
+        [ -f "${record}" ] || fail "no rounds in ${shrink_exp}: run stage 19 first"
+        if grep -q '^status: accepted' "${record}"; then exps+=("$(dirname "${record}")"); fi
+    done
+    for exp in "${exps[@]}"; do
+        ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 13
+    done
+fi
+
+if runs 21; then
+    log "Stage 21: Report -> ${shrink_exp}/{results.json,RESULTS.md,report.html,*.png}"
+    shrink report --exp "${asr_exp}" --out "${shrink_exp}" --data_root dump/raw \
+        --test_sets "${test_sets}" --inference_tag "${inference_tag}" --corpus "${corpus}" \
+        --command "${run_command}"
+fi
+
+if runs 22; then
+    final=$(final_exp)
+    [ -n "${final}" ] || fail "no round of ${shrink_exp} was accepted: there is no model to pack"
+    log "Stage 22: Pack ${shrink_exp}/${final}"
+    ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" --stage 14 --stop_stage 14 \
+        --skip_packing false
+    log "Packed: $(ls "${shrink_exp}/${final}"/*.zip)"
+fi

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Train an ESPnet recogniser (stages 1-15, ESPnet's own) and make it small (stages 16-22).
+set -e
+set -u
+set -o pipefail
+
+log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (run.sh) $*"; }
+fail() { echo "run.sh: Error: $*" >&2; exit 2; }
+
+# Options of this recipe. Every other option goes to asr.sh as it is (./asr.sh --help lists them).
+corpus=            # librispeech, mini (embedded) or digits; empty: librispeech if db.sh names it, else mini
+digits_dir=        # folder of {digit}_{speaker}_{index}.wav recordings, for --corpus digits
+stage=1            # first stage: 1-15 are ESPnet's, 16 proxy set, 17 search space, 18 rank search,
+                   #   19 rounds, 20 decode and score, 21 report, 22 pack
+stop_stage=22      # last stage
+ngpu=              # GPUs for training; empty: 1 if there is one, else 0
+nj=$(nproc)        # parallel jobs
+inference_nj=$(nproc)  # parallel decoding jobs
+asr_config=conf/train_asr_rnn.yaml
+inference_config=conf/decode_asr.yaml
+inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config
+asr_exp=           # experiment folder of the model; empty: exp/asr_CORPUS_CONFIG, trained in stage 11
+shrink_exp=        # folder of stages 16-22; empty: ASR_EXP_shrink
+target=            # compression to reach; empty: as conf/rounds.yaml says
+rounds_config=conf/rounds.yaml
+search_config=conf/search.yaml
+proxy_size=100     # utterances of the proxy set, chosen from dev
+seed=0             # of the proxy set and the searches
+nbpe=              # BPE vocabulary; empty: 100 for mini, 30 for digits, 1000 for librispeech
+
+own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config
+     inference_tag asr_exp shrink_exp target rounds_config search_config proxy_size seed nbpe"
+command="./run.sh $*"
+others=()
+while [ $# -gt 0 ]; do
+    name=${1#--}; name=${name//-/_}
+    if [ "${name}" = help ]; then
+        sed -n '/^# Options of this recipe/,/^own=/p' "$0" | sed '$d'
+        exit 0
+    fi
+    case "$1" in --*) ;; *) fail "unexpected argument $1: options start with --; see --help" ;; esac
+    [ $# -ge 2 ] || fail "option $1 needs a value"
+    if [[ " $(echo ${own}) " == *" ${name} "* ]]; then printf -v "${name}" '%s' "$2"; else others+=("$1" "$2"); fi
+    shift 2
+done
+for name in stage stop_stage; do
+    [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} takes a stage number, not '${!name}'"
+done
+
+. ./db.sh
+if [ -z "${corpus}" ]; then
+    if [ -n "${LIBRISPEECH}" ]; then
+        corpus=librispeech
+    else
+        corpus=mini
+        log "No LibriSpeech is configured (LIBRISPEECH= in db.sh is empty): using the embedded corpus."
+    fi
+fi
+. local/sets.sh
+case "${corpus}" in
+    mini) nbpe=${nbpe:-100} ;;
+    digits) nbpe=${nbpe:-30} ;;
+    librispeech) nbpe=${nbpe:-1000} ;;
+esac
+[ -f "${asr_config}" ] || fail "no such file: ${asr_config} (--asr_config)"
+[ -f "${inference_config}" ] || fail "no such file: ${inference_config} (--inference_config)"
+if [ -z "${ngpu}" ]; then
+    ngpu=0
+    if nvidia-smi -L > /dev/null 2>&1; then ngpu=1; fi
+fi
+own_exp=exp/asr_${corpus}_$(basename "${asr_config}" .yaml)
+if [ -n "${asr_exp}" ] && [ ! -f "${asr_exp}/config.yaml" ] && [ "${stage}" -gt 11 ]; then
+    fail "no trained model in ${asr_exp}: it has no config.yaml (--asr_exp)"
+fi
+asr_exp=${asr_exp:-${own_exp}}
+shrink_exp=${shrink_exp:-${asr_exp}_shrink}
+inference_tag=${inference_tag:-$(basename "${inference_config}" .yaml)}
+
+asr_opts=(
+    --lang en --ngpu "${ngpu}" --nj "${nj}" --inference_nj "${inference_nj}"
+    --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac --use_lm false
+    --python "python3 -m espnet_shrink.run"
+    --local_data_opts "--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed}"
+    --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}"
+    --asr_config "${asr_config}" --asr_exp "${asr_exp}" --asr_stats_dir "exp/asr_stats_${corpus}"
+    --inference_config "${inference_config}" --inference_tag "${inference_tag}"
+    ${others[@]+"${others[@]}"}
+)
+
+# Data first: stages 6 and on need what stages 1-5 leave.
+if [ "${stage}" -gt 5 ] && [ ! -s "dump/raw/${valid_set}/text" ]; then
+    if [ "${corpus}" = mini ]; then
+        log "The embedded corpus is not prepared yet: running stages 1 to 5 first."
+        ./asr.sh "${asr_opts[@]}" --stage 1 --stop_stage 5
+    else
+        fail "corpus ${corpus} is not prepared (no dump/raw/${valid_set}):" \
+            "run ./run.sh --corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --stage 1 first"
+    fi
+fi
+# Also with --stage 16 and on, where it runs nothing: it refuses options that it does not know.
+./asr.sh "${asr_opts[@]}" --stage "${stage}" --stop_stage "$((stop_stage < 15 ? stop_stage : 15))"
+
+if [ "${stop_stage}" -ge 16 ]; then
+    local/shrink.sh --stage "${stage}" --stop_stage "${stop_stage}" --ngpu "${ngpu}" \
+        --corpus "${corpus}" --asr_exp "${asr_exp}" --shrink_exp "${shrink_exp}" \
+        --valid_set "${valid_set}" --test_sets "${test_sets}" --inference_tag "${inference_tag}" \
+        --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \
+        --proxy_size "${proxy_size}" --seed "${seed}" --run_command "${command}" \
+        -- "${asr_opts[@]}"
+fi

@@ -1,0 +1,81 @@
+"""What a search must know of a model: its sites, their spectra, and what each weight costs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from espnet_shrink.compat import LoadedModel
+from espnet_shrink.cost import CostModel
+from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
+from espnet_shrink.lowrank.moments import Activations, collect
+from espnet_shrink.lowrank.sites import Survey, survey
+from espnet_shrink.proxy.features import FeatureSet
+from espnet_shrink.proxy.greedy import encode
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One model, seen through a proxy set."""
+
+    survey: Survey
+    cost_model: CostModel
+    decompositions: Mapping[str, Decomposition]
+
+
+def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analysis:
+    """Survey, price and decompose an uncompressed model.
+
+    Args:
+        loaded: the model.
+        data: the proxy set; each utterance is passed once, with its reference text.
+        decomposition: "plain" or "whitened".
+    """
+    found = survey(loaded.model)
+    activations = observe(loaded.model, found, data)
+    parameters = dict(loaded.model.named_parameters())
+    moments = activations.moments if decomposition == "whitened" else None
+    return Analysis(
+        found, cost_model(loaded.model, found, activations, data),
+        decompose_sites(parameters, found.sites, moments),
+    )  # fmt: skip
+
+
+def observe(model: Any, found: Survey, data: FeatureSet) -> Activations:
+    """Pass every utterance of `data` through encoder, CTC head and decoder, and watch."""
+
+    def run() -> None:
+        for feature, tokens in zip(data.features, data.tokens, strict=True):
+            encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
+            if model.ctc is not None:
+                model.ctc.log_softmax(encoded)
+            if model.decoder is not None:
+                given = torch.tensor([[model.sos, *tokens]])
+                model.decoder(encoded, lengths, given, torch.tensor([given.shape[1]]))
+
+    return collect(model, found.sites, run)
+
+
+def cost_model(
+    model: torch.nn.Module, found: Survey, activations: Activations, data: FeatureSet
+) -> CostModel:
+    """Prices of a model whose weights are used as `activations` says."""
+    return CostModel(
+        found.sites,
+        {name: parameter.numel() for name, parameter in model.named_parameters()},
+        {name: uses / data.audio_s for name, uses in activations.uses.items()},
+    )
+
+
+def model_hash(model: torch.nn.Module) -> str:
+    """SHA-256 over the names and values of a state dict, in its order."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                      if tensor.dim() else str(tensor.item()).encode())  # fmt: skip
+    return digest.hexdigest()

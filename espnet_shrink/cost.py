@@ -1,0 +1,51 @@
+"""What a model costs under a plan: parameters, size and multiply-accumulates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from espnet_shrink.plan import Plan, Site
+
+BYTES_PER_PARAM = 4  # float32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one model, all its parameters counted, embeddings and all.
+
+    Attributes:
+        params: number of parameters.
+        size_mib: their size as float32, in MiB.
+        macs_per_audio_second: multiply-accumulates with weights in one greedy pass over a
+            second of audio (products between activations, as in attention, are not counted).
+    """
+
+    params: int
+    size_mib: float
+    macs_per_audio_second: float
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Prices plans of one model without building it.
+
+    Attributes:
+        sites: the matrices a plan decides on.
+        numels: parameter name -> number of elements, of the uncompressed model.
+        rates: parameter name -> how often each element is used per second of audio, as
+            measured on the proxy set; absent means never (biases, embeddings).
+    """
+
+    sites: Sequence[Site]
+    numels: Mapping[str, int]
+    rates: Mapping[str, float]
+
+    def cost(self, plan: Plan) -> Cost:
+        """Cost of the model under `plan`."""
+        numels = dict(self.numels)
+        for site in self.sites:
+            numels[site.name] = site.params_at(plan.ranks[site.name])
+        params = sum(numels.values())
+        macs = sum(numels[name] * rate for name, rate in self.rates.items())
+        return Cost(params, params * BYTES_PER_PARAM / 2**20, macs)

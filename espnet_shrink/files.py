@@ -1,0 +1,84 @@
+"""Files that are either whole or absent, and folders that one process works in at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_shrink.errors import ShrinkError
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it to `path` when the block ends well.
+
+    Raises:
+        ShrinkError: the disk is full; `path` is left as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: torch, numpy and matplotlib choose the format by it.
+    beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield beside
+        os.replace(beside, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ShrinkError(
+                f"no space left on the disk while writing {target}: free some and run again"
+            ) from error
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` whole or not at all."""
+    with write_atomically(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold `folder` for this process; the kernel lets go of it if the process is killed.
+
+    Raises:
+        ShrinkError: another process is at work in `folder`.
+    """
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ShrinkError(
+                f"{path} is in use by another run: wait for it to end, or choose another folder"
+            ) from error
+        yield
+
+
+def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
+    """Note in `folder`/settings.yaml what it is for; refuse it if it was made for something else.
+
+    Raises:
+        ShrinkError: the folder holds a run with other settings.
+    """
+    path = folder / "settings.yaml"
+    if not path.exists():
+        write_text(path, yaml.safe_dump(dict(record), sort_keys=False))
+        return
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    changed = sorted(k for k in record.keys() | before.keys() if record.get(k) != before.get(k))
+    if changed:
+        key = changed[0]
+        raise ShrinkError(
+            f"{folder} holds a run with other settings ({key} was {before.get(key)!r}, now "
+            f"{record.get(key)!r}): choose another folder, or delete this one"
+        )

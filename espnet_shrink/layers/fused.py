@@ -1,0 +1,242 @@
+"""LSTM stacks on the library's fused kernels (oneDNN on a CPU, cuDNN on CUDA).
+
+Each layer and direction is one call of the library LSTM. A factored input matrix is folded
+into the input (x V^T, then U as the input matrix of width r); a factored recurrent matrix
+comes here multiplied out, so that the fused kernel can be used in training and the gradient
+reaches both factors through the product.
+
+torch has no fused kernel for packed input on a CPU. There the packed frames are spread over a
+padded batch, each sequence reversed by its own length for the backward direction, and the
+outputs gathered back. Between layers the data stays packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import _VF, Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+State = tuple[Tensor, Tensor]
+"""h and c, each (num_layers * directions, B, H)."""
+
+GATE_OFF = -1e4  # sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1 in every dtype
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Weights of one layer in one direction; gates in torch's order i, f, g, o.
+
+    w_ih: (4H, in), or U (4H, r) if v_ih is given.
+    w_hh: (4H, H), always dense.
+    biases: b_ih and b_hh, each (4H), or empty.
+    v_ih: (r, in) or None.
+    """
+
+    w_ih: Tensor
+    w_hh: Tensor
+    biases: tuple[Tensor, ...]
+    v_ih: Tensor | None = None
+
+
+Layers = Sequence[Sequence[Direction]]
+Run = Callable[[Tensor, Direction, State, bool], tuple[Tensor, Tensor, Tensor]]
+"""(frames, weights, (h, c) each (1, B, H), reverse) -> output frames, h_n, c_n."""
+
+
+def _library_lstm(
+    x: Tensor, w: Direction, hx: State, batch_sizes: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer, one direction, front to back; x is time-major or, with batch_sizes, packed."""
+    weights = [w.w_ih, w.w_hh, *w.biases]
+    # "train" only decides whether buffers for the backward pass are kept: dropout is 0 here.
+    options = (weights, bool(w.biases), 1, 0.0, torch.is_grad_enabled(), False)
+    if batch_sizes is None:
+        return _VF.lstm(x, hx, *options, False)
+    return _VF.lstm(x, batch_sizes, hx, *options)
+
+
+def _run_batch(z: Tensor, w: Direction, hx: State, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """z: (T, B, in), all sequences T frames long."""
+    if not reverse:
+        return _library_lstm(z, w, hx)
+    y, h_n, c_n = _library_lstm(z.flip(0), w, hx)
+    return y.flip(0), h_n, c_n
+
+
+class Rows:
+    """Where packed row n, frame t of sequence b, lies in a padded batch of T * B rows.
+
+    Attributes:
+        forward: (N) t * B + b.
+        reverse: (N) the same with every sequence reversed, (length_b - 1 - t) * B + b.
+        last: (B) the last frame of each sequence.
+    """
+
+    def __init__(self, batch_sizes: Tensor) -> None:
+        """batch_sizes: (T), as in a PackedSequence."""
+        self.steps, self.batch = len(batch_sizes), int(batch_sizes[0])
+        columns = torch.arange(self.batch)
+        alive = columns < batch_sizes[:, None]
+        t, b = alive.nonzero(as_tuple=True)
+        lengths = alive.sum(0)
+        self.forward = t * self.batch + b
+        self.reverse = (lengths[b] - 1 - t) * self.batch + b
+        self.last = (lengths - 1) * self.batch + columns
+
+
+class _RunPadded:
+    """Packed frames (N, in) through the unpacked kernel, exact to the final states.
+
+    An input column that is 1 on padding frames closes the input gate and opens the forget gate
+    there, so that c passes through the padding unchanged; h_n is read at the last real frame.
+    """
+
+    def __init__(self, batch_sizes: Tensor) -> None:
+        self.rows = Rows(batch_sizes)
+
+    def __call__(
+        self, z: Tensor, w: Direction, hx: State, reverse: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = self.rows
+        where = rows.reverse if reverse else rows.forward
+        width, hidden = z.size(1), w.w_hh.size(1)
+        padded = z.new_zeros(rows.steps * rows.batch, width + 1)
+        padded[:, width] = 1
+        padded = padded.index_copy(0, where, F.pad(z, (0, 1)))
+        freeze = w.w_ih.new_zeros(4 * hidden, 1)
+        freeze[:hidden] = GATE_OFF
+        freeze[hidden : 2 * hidden] = -GATE_OFF
+        frozen = Direction(torch.cat((w.w_ih, freeze), 1), w.w_hh, w.biases)
+        y, _, c_n = _library_lstm(padded.view(rows.steps, rows.batch, width + 1), frozen, hx)
+        y = y.reshape(-1, hidden)
+        return y.index_select(0, where), y.index_select(0, rows.last)[None], c_n
+
+
+class _RunPacked:
+    """Packed frames (N, in) through the library's own packed kernel (cuDNN)."""
+
+    def __init__(self, batch_sizes: Tensor, device: torch.device) -> None:
+        rows = Rows(batch_sizes)
+        row_at = rows.forward.new_zeros(rows.steps * rows.batch)
+        row_at[rows.forward] = torch.arange(len(rows.forward))
+        self.batch_sizes = batch_sizes
+        self.flip = row_at[rows.reverse].to(device)  # its own inverse
+
+    def __call__(
+        self, z: Tensor, w: Direction, hx: State, reverse: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if not reverse:
+            return _library_lstm(z, w, hx, self.batch_sizes)
+        y, h_n, c_n = _library_lstm(z.index_select(0, self.flip), w, hx, self.batch_sizes)
+        return y.index_select(0, self.flip), h_n, c_n
+
+
+def _run_layers(
+    layers: Layers, x: Tensor, hx: State, dropout: float, run: Run
+) -> tuple[Tensor, State]:
+    h_n: list[Tensor] = []
+    c_n: list[Tensor] = []
+    for number, directions in enumerate(layers):
+        if number and dropout:
+            x = F.dropout(x, dropout)
+        outputs: list[Tensor] = []
+        for w in directions:
+            k = len(h_n)
+            z = x if w.v_ih is None else F.linear(x, w.v_ih)
+            y, h, c = run(z, w, (hx[0][k : k + 1], hx[1][k : k + 1]), len(outputs) == 1)
+            outputs.append(y)
+            h_n.append(h)
+            c_n.append(c)
+        x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+    return x, (torch.cat(h_n), torch.cat(c_n))
+
+
+def _initial_state(layers: Layers, x: Tensor, batch: int, hx: State | None) -> State:
+    """hx itself if it has the right shape, zeros if it is None."""
+    expected = (sum(map(len, layers)), batch, layers[0][0].w_hh.size(1))
+    if hx is None:
+        zeros = x.new_zeros(expected)
+        return zeros, zeros
+    for i, state in enumerate(hx):
+        if state.shape != expected:
+            raise RuntimeError(f"Expected hidden[{i}] size {expected}, got {tuple(state.shape)}")
+    return hx
+
+
+def _check_input(layers: Layers, x: Tensor) -> None:
+    first = layers[0][0]
+    weight = first.w_ih if first.v_ih is None else first.v_ih
+    if x.size(-1) != weight.size(1):
+        raise RuntimeError(
+            f"input.size(-1) must be equal to input_size. Expected {weight.size(1)}, "
+            f"got {x.size(-1)}"
+        )
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"LSTM input dtype ({x.dtype}) does not match weight dtype ({weight.dtype})"
+        )
+
+
+def lstm_forward(
+    layers: Layers, x: Tensor, hx: State | None, dropout: float
+) -> tuple[Tensor, State]:
+    """A stack of LSTM layers over sequences of one length.
+
+    Args:
+        layers: weights, outer index the layer, inner the direction (1 or 2).
+        x: (T, B, in).
+        hx: initial state or None for zeros.
+        dropout: probability between layers, 0 in evaluation.
+    Returns:
+        (T, B, H * directions), (h_n, c_n).
+    Raises:
+        RuntimeError, ValueError: a size or dtype that does not fit, as torch.nn.LSTM.
+    """
+    _check_input(layers, x)
+    return _run_layers(layers, x, _initial_state(layers, x, x.size(1), hx), dropout, _run_batch)
+
+
+def packed_lstm_forward(
+    layers: Layers, packed: PackedSequence, hx: State | None, dropout: float
+) -> tuple[PackedSequence, State]:
+    """As lstm_forward for packed sequences; hx and the result are in the caller's order."""
+    x, batch_sizes, order, back = packed
+    _check_input(layers, x)
+    batch, steps = int(batch_sizes[0]), len(batch_sizes)
+    hx = _permute(_initial_state(layers, x, batch, hx), order)
+    if int(batch_sizes[-1]) == batch:
+        y, state = _run_layers(layers, x.reshape(steps, batch, -1), hx, dropout, _run_batch)
+        y = y.reshape(steps * batch, -1)
+    elif x.device.type == "cpu":
+        y, state = _run_layers(layers, x, hx, dropout, _RunPadded(batch_sizes))
+    else:
+        y, state = _run_layers(layers, x, hx, dropout, _RunPacked(batch_sizes, x.device))
+    return PackedSequence(y, batch_sizes, order, back), _permute(state, back)
+
+
+def _permute(state: State, order: Tensor | None) -> State:
+    if order is None:
+        return state
+    return state[0].index_select(1, order), state[1].index_select(1, order)
+
+
+def padded_lstm_forward(
+    lstm: nn.LSTM, packed: PackedSequence, hx: State | None = None
+) -> tuple[PackedSequence, State]:
+    """torch.nn.LSTM.forward for packed input through the padded, fused path.
+
+    Args:
+        lstm: without projection (proj_size 0).
+        packed: frames (N, in).
+        hx: (h, c), each (num_layers * directions, B, H), or None for zeros.
+    Returns:
+        What lstm(packed, hx) returns.
+    """
+    directions = 2 if lstm.bidirectional else 1
+    flat = [Direction(w[0], w[1], tuple(w[2:])) for w in lstm.all_weights]
+    layers = [flat[i : i + directions] for i in range(0, len(flat), directions)]
+    return packed_lstm_forward(layers, packed, hx, lstm.dropout if lstm.training else 0.0)

@@ -1,0 +1,1 @@
+"""Low rank as a compression method: find sites, decompose them, put a plan into a model."""

@@ -1,0 +1,117 @@
+"""Score a plan by the errors it makes on a few utterances."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jiwer
+import torch
+
+from espnet_shrink.compat import LoadedModel, text_converter
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.lowrank.decompose import Decomposition
+from espnet_shrink.plan import DENSE, Plan, Rank
+from espnet_shrink.proxy.features import FeatureSet
+from espnet_shrink.proxy.greedy import available_decoders, decode
+
+# A wrong word is wrong in about a third of its characters, so both get about an equal say;
+# characters break the many ties that words leave on a small set.
+CER_WEIGHT = 3.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors on a proxy set, in percent, averaged over the decoders (lower is better)."""
+
+    wer: float
+    cer: float
+
+    @property
+    def errors(self) -> float:
+        """The figure a search minimises, in percent: (WER + 3 CER) / 4.
+
+        Errors, not a loss: CTC loss can fall while WER rises.
+        """
+        return (self.wer + CER_WEIGHT * self.cer) / (1.0 + CER_WEIGHT)
+
+
+class Scorer:
+    """Decodes a feature set with any plan of one model, a plan costing one pass and no SVD.
+
+    The factored model computes the same as the dense one with W = U V multiplied out, so the
+    products are written into the dense weights; only sites whose rank changed are touched.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        data: FeatureSet,
+        decompositions: Mapping[str, Decomposition] | None = None,
+    ) -> None:
+        self.model = loaded.model
+        self.data = data
+        self.decoders = available_decoders(self.model)
+        if not self.decoders:
+            raise ShrinkError(
+                f"{loaded.config}: this model has neither a CTC head nor an RNN decoder to score"
+            )
+        self.decompositions = decompositions or {}
+        self._to_text = text_converter(loaded.args)
+        parameters = dict(self.model.named_parameters())
+        self._weights = {name: parameters[name] for name in self.decompositions}
+        self._dense = {name: w.detach().clone() for name, w in self._weights.items()}
+        self._now: dict[str, Rank] = dict.fromkeys(self._weights, DENSE)
+
+    def hypotheses(self, plan: Plan | None = None) -> dict[str, list[str]]:
+        """Texts of all utterances by decoder, with `plan` (None: the model as it is)."""
+        if plan is not None:
+            self._apply(plan.ranks)
+        with _no_dropout(self.model):
+            found = decode(self.model, self.data.features, self.decoders)
+        return {
+            name: [self._to_text(tokens) for tokens in results] for name, results in found.items()
+        }
+
+    def score(self, plan: Plan | None = None) -> Score:
+        """Errors of `plan` (None: of the model as it is)."""
+        by_decoder = self.hypotheses(plan)
+        scores = [errors(self.data.references, texts) for texts in by_decoder.values()]
+        return Score(
+            sum(s.wer for s in scores) / len(scores), sum(s.cer for s in scores) / len(scores)
+        )
+
+    @torch.no_grad()
+    def _apply(self, ranks: Mapping[str, Rank]) -> None:
+        for name, rank in ranks.items():
+            if self._now[name] == rank:
+                continue
+            if isinstance(rank, int):
+                self._weights[name].copy_(self.decompositions[name].product(rank))
+            else:
+                self._weights[name].copy_(self._dense[name])
+            self._now[name] = rank
+
+
+def errors(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
+    """Corpus WER and CER in percent, by jiwer."""
+    return Score(
+        100.0 * float(jiwer.wer(list(references), list(hypotheses))),
+        100.0 * float(jiwer.cer(list(references), list(hypotheses))),
+    )
+
+
+@contextlib.contextmanager
+def _no_dropout(model: Any) -> Iterator[None]:
+    """ESPnet's RNNP drops out in eval mode too; scores must not be random."""
+    layers = [m for m in model.modules() if type(m).__name__ == "RNNP"]
+    rates = [layer.dropout for layer in layers]
+    for layer in layers:
+        layer.dropout = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.dropout = rate

@@ -1,0 +1,1 @@
+"""Scoring, and results.json turned into tables, plots and a page."""

@@ -1,0 +1,121 @@
+"""One self-contained HTML page with the tables and plots of results.json."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import jinja2
+
+from espnet_shrink.files import write_text
+from espnet_shrink.report import plots, tables
+from espnet_shrink.report.results import Results
+
+# The checkpoint that ESPnet recipes decode with unless told otherwise.
+MODEL_FILE = "valid.acc.ave.pth"
+
+TEMPLATE = """\
+{%- macro table(t) -%}
+<div class="wide"><table{% if not t.numeric %} class="words"{% endif %}>
+<thead><tr>{% for cell in t.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in t.rows -%}
+<tr{% if t.last_is_final and loop.last %} class="final"{% endif %}>
+{%- for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor -%}
+</tbody></table></div>
+{%- endmacro -%}
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ results.corpus }}: {{ '%.2f' | format(results.final.compression) }}x smaller</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid #ddd; }
+th { border-bottom: 2px solid #555; vertical-align: bottom; white-space: normal; }
+.words th, .words td, th:first-child, td:first-child { text-align: left; }
+.final td { font-weight: bold; background: #eef5fa; }
+img { max-width: 100%; height: auto; }
+pre { background: #f4f5f6; padding: .8rem 1rem; overflow-x: auto; }
+.notes { color: #555; font-size: .9rem; padding-left: 1.2rem; }
+summary { cursor: pointer; color: #0072B2; }
+</style>
+</head>
+<body>
+<h1>{{ results.corpus }}: {{ '%.2f' | format(results.final.compression) }} times smaller</h1>
+{% for paragraph in verdicts %}<p>{{ paragraph }}</p>
+{% endfor -%}
+<h2>Results</h2>
+{{ table(main) }}
+<ul class="notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
+<p><img alt="WER against parameters by round" src="data:image/png;base64,{{ wer_png }}"></p>
+<h2>Load the final model</h2>
+<p>The folder is relative to that of results.json.</p>
+<pre><code>import soundfile
+import espnet_shrink  # teaches ESPnet the compressed layers
+from espnet2.bin.asr_inference import Speech2Text
+
+exp = {{ exp }}
+speech2text = Speech2Text(f"{exp}/config.yaml", f"{exp}/{{ model_file }}")
+speech, rate = soundfile.read("speech.wav")
+text, *_ = speech2text(speech)[0]
+print(text)</code></pre>
+{% if results.rounds -%}
+<h2>Rounds</h2>
+{{ table(rounds) }}
+<h2>Rank of each site</h2>
+<p><img alt="Rank kept at each site by round" src="data:image/png;base64,{{ ranks_png }}"></p>
+<details><summary>Ranks as a table</summary>{{ table(ranks) }}</details>
+{% endif -%}
+{% if results.uncompressed -%}
+<h2>Not compressed</h2>
+<details><summary>{{ results.uncompressed | length }} parameters, with the reason</summary>
+{{ table(uncompressed) }}</details>
+{% endif -%}
+<h2>How it was made</h2>
+<p>Seed {{ results.seed }}; Python {{ results.versions.python }}, PyTorch
+{{ results.versions.torch }}, ESPnet {{ results.versions.espnet }}, espnet_shrink
+{{ results.versions.espnet_shrink }}.</p>
+{% if results.commands %}<pre><code>{{ results.commands | join('\\n') }}</code></pre>{% endif %}
+</body>
+</html>
+"""
+
+
+def report_html(results: Results, out_dir: str | os.PathLike[str]) -> Path:
+    """Write `report.html` to `out_dir`, and beside it its plots `wer.png` and `ranks.png`.
+
+    Returns:
+        The path of the page, which holds the plots and needs no other file.
+    """
+    out = Path(out_dir)
+    plots.plot_wer(results, out / "wer.png")
+    plots.plot_ranks(results, out / "ranks.png")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(TEMPLATE).render(
+        results=results,
+        verdicts=[tables.verdict(results, name) for name in results.sets],
+        main=tables.main_table(results, results.sets),
+        notes=tables.notes(results),
+        rounds=tables.rounds_table(results),
+        ranks=tables.rank_table(results),
+        uncompressed=tables.uncompressed_table(results),
+        wer_png=_base64(out / "wer.png"),
+        ranks_png=_base64(out / "ranks.png"),
+        exp=repr(results.final.exp),
+        model_file=MODEL_FILE,
+    )
+    write_text(out / "report.html", page)
+    return out / "report.html"
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")

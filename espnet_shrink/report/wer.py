@@ -1,0 +1,169 @@
+"""Word and character error rates with bootstrap intervals.
+
+Errors are counted per utterance, so that intervals can be drawn over utterances and two systems
+can be compared on the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import numpy as np
+from numpy.typing import NDArray
+
+from espnet_shrink.errors import ShrinkError
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Errors of one kind (words or characters), one entry per utterance.
+
+    Attributes:
+        errors: substitutions + deletions + insertions, shape (utterances,).
+        lengths: words or characters of the reference, shape (utterances,).
+    """
+
+    errors: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def rate(self) -> float:
+        """Errors over reference length, in percent; insertions can take it past 100."""
+        return float(100 * self.errors.sum() / self.lengths.sum())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How one system did on one set.
+
+    Attributes:
+        utterances: ids, sorted; entry i of the counts belongs to utterance i.
+        words: counts behind the WER.
+        characters: counts behind the CER; a space between words is a character.
+    """
+
+    utterances: tuple[str, ...]
+    words: ErrorCounts
+    characters: ErrorCounts
+
+    @property
+    def wer(self) -> float:
+        """Word error rate in percent."""
+        return self.words.rate
+
+    @property
+    def cer(self) -> float:
+        """Character error rate in percent."""
+        return self.characters.rate
+
+
+def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read a Kaldi-style `text` file: `utt TEXT...` per line, only the id for an empty text.
+
+    Raises:
+        ShrinkError: no such file, not UTF-8, no utterances, a blank line, an id given twice.
+    """
+    texts: dict[str, str] = {}
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    raise ShrinkError(f"{path}: line {number} is blank: remove it")
+                utterance, *words = line.split()
+                if utterance in texts:
+                    raise ShrinkError(
+                        f"{path}: line {number}: utterance {utterance} is given twice: remove one"
+                    )
+                texts[utterance] = " ".join(words)
+    except OSError as error:
+        raise ShrinkError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ShrinkError(f"{path}: is not UTF-8 text: convert it") from error
+    if not texts:
+        raise ShrinkError(f"{path}: holds no utterances")
+    return texts
+
+
+def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Scores:
+    """Score hypotheses against references; both map utterance ids to texts.
+
+    Raises:
+        ShrinkError: no references, an empty reference, or other ids in `hyp` than in `ref`.
+    """
+    if not ref:
+        raise ShrinkError("there are no reference texts to score against")
+    _refuse(ref.keys() - hyp.keys(), "have no hypothesis: decode the whole set")
+    _refuse(hyp.keys() - ref.keys(), "have no reference: score the set that was decoded")
+    _refuse({u for u in ref if not ref[u].split()}, "have an empty reference: remove them")
+
+    utterances = tuple(sorted(ref))
+    words, characters = [], []
+    for utterance in utterances:
+        reference, hypothesis = (" ".join(texts[utterance].split()) for texts in (ref, hyp))
+        words.append(_errors_and_length(jiwer.process_words(reference, hypothesis)))
+        characters.append(_errors_and_length(jiwer.process_characters(reference, hypothesis)))
+    return Scores(utterances, _counts(words), _counts(characters))
+
+
+def bootstrap_interval(
+    counts: ErrorCounts, seed: int = 0, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of an error rate over utterances, in percent.
+
+    Utterances are drawn with replacement and the rate of each draw is taken over the whole draw
+    (Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
+    ICASSP 2004).
+    """
+    drawn = _draws(len(counts.errors), seed, resamples)
+    return _middle(100 * (drawn @ counts.errors) / (drawn @ counts.lengths), level)
+
+
+def paired_interval(
+    a: Scores, b: Scores, seed: int = 0, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Bootstrap interval of WER(a) - WER(b), in percentage points, on the same utterances.
+
+    Each draw of utterances is scored with both systems, which removes what the two share
+    (Bisani & Ney 2004, section 3). An interval that leaves out 0 is a difference.
+
+    Raises:
+        ShrinkError: the two were not scored on the same utterances and references.
+    """
+    if a.utterances != b.utterances or not np.array_equal(a.words.lengths, b.words.lengths):
+        raise ShrinkError(
+            "two systems can be compared only on the same utterances and references: "
+            f"one has {len(a.utterances)}, the other {len(b.utterances)}, or their texts differ"
+        )
+    drawn = _draws(len(a.utterances), seed, resamples)
+    difference = drawn @ (a.words.errors - b.words.errors)
+    return _middle(100 * difference / (drawn @ a.words.lengths), level)
+
+
+def _refuse(utterances: set[str], problem: str) -> None:
+    if utterances:
+        raise ShrinkError(f"{len(utterances)} utterances (first: {min(utterances)}) {problem}")
+
+
+def _errors_and_length(output: jiwer.WordOutput | jiwer.CharacterOutput) -> tuple[int, int]:
+    wrong = output.substitutions + output.deletions
+    return wrong + output.insertions, wrong + output.hits
+
+
+def _counts(pairs: list[tuple[int, int]]) -> ErrorCounts:
+    errors, lengths = np.asarray(pairs, dtype=np.int64).T
+    return ErrorCounts(errors, lengths)
+
+
+def _draws(utterances: int, seed: int, resamples: int) -> NDArray[np.int64]:
+    """How often each utterance is in each draw, shape (resamples, utterances)."""
+    chances = np.full(utterances, 1 / utterances)
+    return np.random.default_rng(seed).multinomial(utterances, chances, size=resamples)
+
+
+def _middle(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,290 @@
+"""Rounds of search, factorise and retrain, until the target compression (2008.02897).
+
+Past some compression no rank choice has an acceptable WER without retraining; searching again
+after each retraining goes further. The step of each round, and whether it stays, are decided on
+dev and proxy data only.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
+from espnet_shrink.compat import LoadedModel, find_model, load_asr_model
+from espnet_shrink.cost import Cost, CostModel
+from espnet_shrink.files import claim_folder, lock_folder, write_text
+from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
+from espnet_shrink.lowrank.decompose import factors_of
+from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.plan import Plan, dense_plan, read_yaml
+from espnet_shrink.proxy.features import extract
+from espnet_shrink.proxy.score import Score, Scorer
+from espnet_shrink.search.loop import SearchSettings
+from espnet_shrink.search.space import geometric_space
+from espnet_shrink.settings import require
+from espnet_shrink.stages import SearchedPlan, search_ranks
+from espnet_shrink.training import retrain
+
+
+@dataclass(frozen=True)
+class RoundsSettings:
+    """How to go on (conf/rounds.yaml explains every key)."""
+
+    target: float = 5.0
+    step: float = 2.3
+    epochs: int = 6
+    learning_rate_factor: float = 0.5
+    wer_limit_relative: float = 0.1
+    wer_limit_absolute: float = 0.5
+    rollbacks: int = 2
+    control: bool = True
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.target > 1.0, f"target compression must be above 1, not {self.target:g}")
+        require(self.step > 1.0, f"step must be above 1, not {self.step:g}")
+        require(self.epochs >= 1, "epochs must be at least 1")
+        require(self.learning_rate_factor > 0.0, "learning_rate_factor must be above 0")
+        require(
+            self.wer_limit_relative >= 0.0 and self.wer_limit_absolute >= 0.0,
+            "WER limits must not be negative",
+        )
+        require(self.rollbacks >= 0, "rollbacks must not be negative")
+
+    def first_goal(self) -> float:
+        """The compression that the first round aims at."""
+        return next_goal(1.0, self.step, self.target)
+
+
+def next_goal(now: float, step: float, target: float) -> float:
+    """The compression of the next round: equal factors, none above `step`, that end at `target`."""
+    rounds_left = max(1, math.ceil(math.log(target / now) / math.log(step) - 1e-9))
+    return now * (target / now) ** (1.0 / rounds_left)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One finished round, as in its round.yaml; WER and CER are greedy, on dev, in percent."""
+
+    round: int
+    status: str  # "accepted" or "rolled_back"
+    target_compression: float
+    compression: float
+    params: int
+    size_mib: float
+    macs_per_audio_second: float
+    searcher: str
+    search_evaluations: int
+    epochs: int
+    dev_before_retraining: dict[str, float]
+    dev: dict[str, float]
+    dev_wer_limit: float
+    ranks: dict[str, int | str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All rounds, and the folder of the last accepted one (None: no round was)."""
+
+    baseline: Cost
+    rounds: list[Round]
+    final: Round | None
+    reached_target: bool
+
+
+def run_rounds(
+    baseline: LoadedModel,
+    proxy_folder: Path,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    ngpu: int = 0,
+    first_plan: SearchedPlan | None = None,
+) -> Outcome:
+    """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
+
+    Args:
+        baseline: the uncompressed model, with the config of its training.
+        proxy_folder: the proxy set.
+        data: the whole dev set, on which rounds are accepted or rolled back.
+        first_plan: a plan already searched for the first goal, instead of searching again.
+
+    Raises:
+        ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
+    """
+    record = {
+        **dataclasses.asdict(settings), "search": dataclasses.asdict(search),
+        "proxy": str(proxy_folder), "data": str(data), "base_hash": model_hash(baseline.model),
+        "first_plan": None if first_plan is None else first_plan.plan.hash,
+    }  # fmt: skip
+    with lock_folder(out):
+        claim_folder(out, record)
+        return _Rounds(baseline, proxy_folder, data, out, settings, search, ngpu, first_plan).run()
+
+
+class _Rounds:
+    def __init__(
+        self,
+        baseline: LoadedModel,
+        proxy_folder: Path,
+        data: Path,
+        out: Path,
+        settings: RoundsSettings,
+        search: SearchSettings,
+        ngpu: int,
+        first_plan: SearchedPlan | None,
+    ) -> None:
+        self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
+        self.ngpu, self.first_plan = ngpu, first_plan
+        self.base_hash = model_hash(baseline.model)
+        self.base_config = read_yaml(baseline.config)
+        self.proxy = extract(baseline, proxy_folder)
+        self.dev = extract(baseline, data)
+        self.sites = survey(baseline.model).sites
+        self.full = sum(p.numel() for p in baseline.model.parameters())
+        self.costs = self._costs()
+        self.limit = self._limit()
+
+    def run(self) -> Outcome:
+        rounds: list[Round] = []
+        current, now, rollbacks = self.baseline, 1.0, 0
+        step = self.settings.step
+        accepted: Round | None = None
+        while now < self.settings.target * (1 - 1e-6):
+            number = len(rounds) + 1
+            goal = next_goal(now, step, self.settings.target)
+            done = self._round(number, goal, current)
+            rounds.append(done)
+            if done.status == "accepted":
+                accepted, now = done, goal
+                current = self._folded(number)
+            else:
+                rollbacks += 1
+                if rollbacks > self.settings.rollbacks:
+                    tqdm.write(f"stopping: {rollbacks} rounds were rolled back")
+                    break
+                step = math.sqrt(goal / now)
+                tqdm.write(f"round {number} rolled back; trying steps of {step:.2f}")
+        if self.settings.control and accepted is not None:
+            self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
+        reached = now >= self.settings.target * (1 - 1e-6)
+        outcome = Outcome(self.costs.cost(dense_plan(self.sites)), rounds, accepted, reached)
+        write_text(self.out / "rounds.yaml", _dump({
+            "final": accepted.round if accepted else None, "reached_target": reached,
+            "rounds": len(rounds), "baseline": dataclasses.asdict(outcome.baseline),
+            "uncompressed": [dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed],
+            "full_ranks": {s.name: s.full_rank for s in self.sites},
+        }))  # fmt: skip
+        return outcome
+
+    def _costs(self) -> CostModel:
+        found = survey(self.baseline.model)
+        return cost_model(
+            self.baseline.model, found, observe(self.baseline.model, found, self.proxy), self.proxy
+        )
+
+    def _limit(self) -> float:
+        before = Scorer(self.baseline, self.dev).score()
+        limit = before.wer * (1 + self.settings.wer_limit_relative)
+        tqdm.write(f"baseline: dev WER {before.wer:.2f} CER {before.cer:.2f} (greedy)")
+        return limit + self.settings.wer_limit_absolute
+
+    def _folder(self, number: int) -> Path:
+        return self.out / f"round{number}"
+
+    def _round(self, number: int, goal: float, current: LoadedModel) -> Round:
+        folder = self._folder(number)
+        record = folder / "round.yaml"
+        if record.exists():
+            return Round(**read_yaml(record))
+        tqdm.write(f"round {number}: aiming at {goal:.2f}x")
+        found = self._search(number, goal, current)
+        before = self._factorise_and_retrain(folder, found.plan, current)
+        after = self._dev_score(load_asr_model(*find_model(folder)))
+        cost = self.costs.cost(found.plan)
+        done = Round(
+            round=number,
+            status="accepted" if after.wer <= self.limit else "rolled_back",
+            target_compression=goal,
+            compression=self.full / cost.params,
+            **dataclasses.asdict(cost),
+            searcher=found.searcher,
+            search_evaluations=found.evaluations,
+            epochs=self.settings.epochs,
+            dev_before_retraining=before,
+            dev=dataclasses.asdict(after),
+            dev_wer_limit=self.limit,
+            ranks=dict(found.plan.ranks),
+        )
+        write_text(record, _dump(dataclasses.asdict(done)))
+        tqdm.write(
+            f"round {number}: {done.compression:.2f}x, dev WER {before['wer']:.2f} -> "
+            f"{after.wer:.2f} by retraining (limit {self.limit:.2f}): {done.status}"
+        )
+        return done
+
+    def _search(self, number: int, goal: float, current: LoadedModel) -> SearchedPlan:
+        if number == 1 and self.first_plan is not None:
+            return self.first_plan
+        space = geometric_space(self.sites, self.search.levels, self.search.min_rank)
+        return search_ranks(
+            _copy(current), self.proxy, space, self.search, int(self.full / goal),
+            self._folder(number) / "search",
+        )  # fmt: skip
+
+    def _factorise_and_retrain(
+        self, folder: Path, plan: Plan, current: LoadedModel
+    ) -> dict[str, float]:
+        before = folder / "before_retraining.yaml"
+        factored = _copy(current)
+        decompositions = analyse(current, self.proxy, self.search.decomposition).decompositions
+        factorise(factored.model, plan, factors_of(plan, decompositions))
+        if not before.exists():
+            score = self._dev_score(factored)
+            write_text(before, _dump(dataclasses.asdict(score)))
+        plan.save(folder / "plan.yaml", base_hash=self.base_hash)
+        retrain(
+            self.base_config, factored.model.state_dict(), folder, self.settings.epochs,
+            self.settings.learning_rate_factor, self.ngpu,
+            {
+                **self.settings.train, "use_adapter": True, "adapter": "shrink",
+                "adapter_conf": adapter_conf(plan, self.base_hash),
+            },
+        )  # fmt: skip
+        return read_yaml(before)
+
+    def _dev_score(self, loaded: LoadedModel) -> Score:
+        return Scorer(loaded, self.dev).score()
+
+    def _folded(self, number: int) -> LoadedModel:
+        loaded = load_asr_model(*find_model(self._folder(number)))
+        fold(loaded.model)
+        return loaded
+
+    def _train_control(self, epochs: int) -> None:
+        """The uncompressed baseline, trained for as many extra epochs as the accepted rounds."""
+        tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
+        retrain(
+            self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
+            self.settings.learning_rate_factor, self.ngpu, self.settings.train,
+        )  # fmt: skip
+
+
+def _copy(loaded: LoadedModel) -> LoadedModel:
+    return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False)
+
+

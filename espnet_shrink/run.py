@@ -1,0 +1,45 @@
+"""Run an ESPnet program with the plugin: python -m espnet_shrink.run -m espnet2.bin.asr_train ...
+
+Recipes pass `--python "python3 -m espnet_shrink.run"` to asr.sh; every ESPnet program that it
+starts then knows `adapter: shrink`, trains LSTMs on a CPU through the fused padded path, and
+writes checkpoints whole or not at all.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from espnet_shrink.errors import ShrinkError
+
+USAGE = "usage: python -m espnet_shrink.run -m MODULE [ARG ...]   or   SCRIPT.py [ARG ...]"
+
+
+def main() -> None:
+    """Register the plugin, then run a module or a script as `python` would."""
+    arguments = sys.argv[1:]
+    by_module = arguments[:1] == ["-m"]
+    if by_module:
+        arguments = arguments[1:]
+    if not arguments or arguments[0].startswith("-"):
+        print(USAGE, file=sys.stderr)
+        sys.exit(2)
+
+    from espnet_shrink import compat
+    from espnet_shrink.layers.patch import use_padded_lstm
+
+    use_padded_lstm()
+    compat.save_checkpoints_whole()
+    sys.argv = arguments
+    try:
+        if by_module:
+            runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(arguments[0], run_name="__main__")
+    except ShrinkError as error:
+        print(f"{arguments[0]}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Uniform: every site keeps the same fraction of its full rank, the largest the budget allows."""
+
+from __future__ import annotations
+
+from espnet_shrink.plan import Plan
+from espnet_shrink.search.problem import Problem, clipped, largest_within_budget
+
+
+def uniform(problem: Problem) -> Plan:
+    """The uniform plan."""
+
+    def plan_at(fraction: float) -> Plan:
+        return Plan({s.name: clipped(s, int(fraction * s.full_rank)) for s in problem.sites})
+
+    return largest_within_budget(problem, plan_at)

@@ -1,0 +1,118 @@
+"""Retrain with ESPnet's own trainer, in an ordinary ESPnet experiment folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from espnet_shrink.compat import find_model, train_command, trained_epochs, training_config
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.files import write_atomically, write_text
+
+INIT = "init.pth"
+EPOCH_LINE = re.compile(r"(\d+)epoch results: \[train\] (.*)")
+
+
+def retrain(
+    base_config: Mapping[str, Any],
+    state: Mapping[str, torch.Tensor],
+    exp: Path,
+    epochs: int,
+    learning_rate_factor: float,
+    ngpu: int,
+    extra: Mapping[str, Any],
+) -> None:
+    """Train `state` for `epochs` epochs as `base_config` did, into `exp`; resume if cut off.
+
+    The learning rate starts at `learning_rate_factor` times the base's and falls along half a
+    cosine. `exp` ends as the base's folder did: config.yaml, valid.acc.ave.pth, train.log, ...
+
+    Args:
+        base_config: config.yaml of the first training.
+        state: the state dict to start from, kept in `exp`/init.pth.
+        extra: further config keys, such as the adapter.
+
+    Raises:
+        ShrinkError: the trainer failed; its log is named.
+    """
+    done = exp / ".trained"
+    if done.exists():
+        return
+    exp.mkdir(parents=True, exist_ok=True)
+    if not (exp / INIT).exists():
+        with write_atomically(exp / INIT) as beside:
+            torch.save(dict(state), beside)
+    optim = dict(base_config.get("optim_conf") or {})
+    if "lr" in optim:
+        optim["lr"] = float(optim["lr"]) * learning_rate_factor
+    changes = {
+        **extra,
+        "output_dir": str(exp),
+        "init_param": [str(exp / INIT)],
+        "ignore_init_mismatch": False,
+        "max_epoch": epochs,
+        "patience": None,
+        "optim_conf": optim,
+        "scheduler": "cosineannealinglr",
+        "scheduler_conf": {"T_max": epochs},
+        # One best epoch: with so few, an average would mix in the ones that had not recovered.
+        "keep_nbest_models": [1],
+        "resume": True,
+        "ngpu": ngpu,
+        "num_att_plot": 0,
+    }
+    config = exp / "train.yaml"
+    write_text(config, yaml.safe_dump(training_config(base_config, changes), sort_keys=False))
+    _run(train_command(config), exp, epochs, ngpu)
+    find_model(exp)  # the trainer may end well and leave no model
+    write_text(done, f"{epochs} epochs\n")
+
+
+def _run(command: list[str], exp: Path, epochs: int, ngpu: int) -> None:
+    environment = dict(os.environ)
+    if ngpu == 0:
+        # ESPnet's path.sh sets one thread, which suits many decoding jobs, not one training.
+        environment["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    log = exp / "train.log"
+    with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as source:
+        source.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=subprocess.STDOUT, env=environment,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            with tqdm(
+                total=epochs, initial=trained_epochs(exp), desc=f"training {exp.name}", unit="epoch"
+            ) as bar:
+                while process.poll() is None:
+                    time.sleep(0.3)
+                    _follow(source, bar)
+                _follow(source, bar)
+        finally:
+            if process.poll() is None:  # our own end must not leave a trainer behind
+                process.terminate()
+                process.wait()
+    if process.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise ShrinkError(
+            f"training in {exp} failed ({lines[-1] if lines else 'no output'}): see {log}"
+        )
+
+
+def _follow(source: Any, bar: Any) -> None:
+    for line in source.readlines():
+        found = EPOCH_LINE.search(line)
+        if found:
+            bar.update(int(found.group(1)) - bar.n)
+            values = re.search(r"\[valid\].*?\bacc=([\d.]+).*?\bloss=([\d.]+)", line)
+            if values:
+                bar.set_postfix_str(f"valid acc {values.group(1)} loss {values.group(2)}")

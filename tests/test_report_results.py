@@ -1,0 +1,361 @@
+"""results.json: kept whole, refused when malformed, and said truly by tables, plots and page."""
+
+import copy
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.report.page import report_html
+from espnet_shrink.report.plots import plot_ranks, plot_wer
+from espnet_shrink.report.results import Uncompressed, load, save
+from espnet_shrink.report.tables import results_md, results_text, verdict
+
+
+def measured(params, wer):
+    return {
+        "params": params,
+        "size_mib": params * 4 / 2**20,
+        "macs_per_audio_second": 42.0 * params,
+        "wer": {"test": wer},
+        "cer": {"test": wer / 2},
+        "rtf": {"test": 0.05},
+        "wer_interval": {"test": [0.8 * wer, 1.2 * wer]},
+        "exp": f"exp/{params}",
+    }
+
+
+def a_round(number, params, wer, sites, rank):
+    return measured(params, wer) | {
+        "round": number,
+        "status": "accepted",
+        "compression": 4_000_000 / params,
+        "target_compression": 2.0,
+        "search_evaluations": 500,
+        "searcher": "reinforce",
+        "epochs": 4,
+        "dev_wer": 2.2,
+        "dev_wer_limit": 3.0,
+        "wer_before_retraining": {"test": 3 * wer},
+        "ranks": {f"encoder.layer{i}.weight": rank if i else "dense" for i in range(sites)},
+        "full_ranks": {f"encoder.layer{i}.weight": 256 for i in range(sites)},
+    }
+
+
+def example(sites=3):
+    """A valid results.json as plain data: two rounds accepted, one rolled back between them."""
+    rolled_back = a_round(2, 500_000, 9.0, sites, 16) | {"status": "rolled_back"}
+    rolled_back |= {key: {} for key in ("wer", "cer", "rtf", "wer_interval")}
+    final = measured(800_000, 2.5) | {"compression": 5.0, "round": 3}
+    return {
+        "version": 1,
+        "seed": 7,
+        "corpus": "mini",
+        "baseline": measured(4_000_000, 2.43) | {"epochs": 20},
+        "control": measured(4_000_000, 2.17) | {"epochs": 28},
+        "rounds": [
+            a_round(1, 2_000_000, 2.3, sites, 128),
+            rolled_back,
+            a_round(3, 800_000, 2.5, sites, 32),
+        ],
+        "final": final,
+        "uncompressed": [{"name": "decoder.embed", "reason": "embedding"}],
+        "versions": {
+            "python": "3.11.2",
+            "torch": "2.12.1",
+            "espnet": "202511",
+            "espnet_shrink": "0.1.0",
+        },
+        "commands": ["./run.sh --seed 7"],
+    }
+
+
+def loaded(tmp_path, data):
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return load(path)
+
+
+def test_results_survive_the_file(tmp_path):
+    results = loaded(tmp_path, example())
+    save(results, tmp_path / "saved.json")
+    assert json.loads((tmp_path / "saved.json").read_text()) == example()
+    assert load(tmp_path / "saved.json") == results
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    results = loaded(tmp_path, example())
+    final = replace(results.final, params=np.int64(800_000), size_mib=np.float32(3.5))
+    save(replace(results, final=final), tmp_path / "saved.json")
+    assert load(tmp_path / "saved.json").final.size_mib == 3.5
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    path = tmp_path / "saved.json"
+    results = loaded(tmp_path, example())
+    save(results, path)
+    before = path.read_bytes()
+    with pytest.raises(ShrinkError, match="final.size_mib"):
+        save(replace(results, final=replace(results.final, size_mib=float("nan"))), path)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["given.json", "saved.json"]
+
+
+def test_control_may_be_absent(tmp_path):
+    results = loaded(tmp_path, example() | {"control": None})
+    assert "no control" in verdict(results, "test")
+    assert "|control|" not in results_md(results)
+
+
+def put(data, keys, value):
+    *path, last = keys
+    for key in path:
+        data = data[key]
+    if value is KeyError:
+        del data[last]
+    else:
+        data[last] = value
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "says"),
+    [
+        (["version"], 2, "`version` is 2"),
+        (["version"], KeyError, "version"),
+        (["control"], KeyError, "control"),
+        (["baseline", "params"], KeyError, "params"),
+        (["baseline", "params"], "many", "baseline.params"),
+        (["baseline", "params"], True, "baseline.params"),
+        (["baseline", "params"], 1.5, "baseline.params"),
+        (["baseline", "wer"], {}, "baseline"),
+        (["baseline", "cer"], {"other": 1.0}, "cer"),
+        (["control", "epochs"], -1, "control.epochs"),
+        (["rounds", 1, "status"], "lost", "rounds[1].status"),
+        (["rounds", 0, "ranks", "encoder.layer0.weight"], "sparse", "rounds[0].ranks"),
+        (["rounds", 0, "ranks", "encoder.layer1.weight"], 257, "encoder.layer1.weight"),
+        (["rounds", 0, "ranks", "encoder.layer1.weight"], 0, "rounds[0].ranks"),
+        (["rounds", 0, "full_ranks"], {}, "full_ranks"),
+        (["rounds", 2, "wer_interval", "test"], [1.0], "wer_interval"),
+        (["rounds", 2, "wer_interval", "test"], [3.0, 1.0], "wer_interval"),
+        (["rounds", 2, "wer"], {}, "rounds[2]"),
+        (["final", "round"], 2, "final.round"),
+        (["uncompressed", 0, "reason"], KeyError, "reason"),
+        (["versions", "torch"], None, "versions.torch"),
+        (["commands"], "make", "commands"),
+    ],
+)
+def test_malformed_results_are_one_line_naming_the_key(tmp_path, keys, value, says):
+    data = copy.deepcopy(example())
+    put(data, keys, value)
+    with pytest.raises(ShrinkError) as error:
+        loaded(tmp_path, data)
+    message = str(error.value)
+    assert says in message and "given.json" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"version": NaN}', None])
+def test_files_that_are_not_results_are_one_line(tmp_path, content):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ShrinkError) as error:
+        load(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def markdown_table(text, heading):
+    """The rows of the first table under a heading, as dicts from header to cell."""
+    section = text.split(f"## {heading}\n")[1]
+    lines = section.strip().split("\n\n")[0].splitlines()
+    header, _, *rows = [
+        [cell.replace("\\", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines
+    ]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_markdown_says_what_the_results_say(tmp_path):
+    text = results_md(loaded(tmp_path, example()))
+    assert text.startswith("# RESULTS\n\n## Environments\n")
+    for version in ("3.11.2", "2.12.1", "202511", "0.1.0"):
+        assert version in text
+
+    rows = markdown_table(text, "WER, CER, RTF")
+    assert [row["system"] for row in rows] == [
+        "baseline",
+        "control",
+        "round 1",
+        "round 2 (rolled back)",
+        "round 3",
+        "**final (round 3)**",
+    ]
+    data = example()
+    systems = [data["baseline"], data["control"], *data["rounds"], data["final"]]
+    for row, system in zip(rows, systems, strict=True):
+        cells = {key: value.strip("*").strip() for key, value in row.items()}
+        assert float(cells["compression"]) == pytest.approx(4e6 / system["params"])
+        assert float(cells["params (M)"]) * 1e6 == system["params"]
+        assert float(cells["size (MiB)"]) == pytest.approx(system["size_mib"], abs=0.005)
+        macs = float(cells["MACs/s (M)"]) * 1e6
+        assert macs == pytest.approx(system["macs_per_audio_second"])
+        if not system["wer"]:
+            assert {cells[c] for c in ("WER % test [95 %]", "CER % test", "RTF test")} == {"-"}
+            continue
+        numbers = [float(n) for n in re.findall(r"[\d.]+", cells["WER % test [95 %]"])]
+        expected = [system["wer"]["test"], *system["wer_interval"]["test"]]
+        assert numbers == pytest.approx(expected, abs=0.005)
+        assert float(cells["CER % test"]) == pytest.approx(system["cer"]["test"], abs=0.005)
+        assert float(cells["RTF test"]) == system["rtf"]["test"]
+    assert all(cell.startswith("**") and cell.endswith("**") for cell in rows[-1].values())
+    assert [row["WER % test [95 %]"].endswith(" *") for row in rows[:2]] == [False, True]
+
+    ranks = markdown_table(text, "Rank of each site")
+    assert [list(row.values()) for row in ranks] == [
+        ["encoder.layer0.weight", "256", "dense", "dense", "dense"],
+        ["encoder.layer1.weight", "256", "128", "16", "32"],
+        ["encoder.layer2.weight", "256", "128", "16", "32"],
+    ]
+    assert markdown_table(text, "Not compressed") == [
+        {"parameter": "decoder.embed", "reason": "embedding"}
+    ]
+    assert "./run.sh --seed 7" in text
+
+
+@pytest.mark.parametrize(
+    ("baseline", "control", "final", "better", "where"),
+    [
+        (2.43, 2.17, 2.5, "control", "within"),
+        (2.43, 2.60, 2.5, "baseline", "within"),
+        (2.43, 2.17, 2.9, "control", "above"),  # within the baseline's, but that is the worse
+        (2.43, 2.17, 1.0, "control", "below"),
+        (0.0, 2.17, 0.1, "baseline", "above"),
+    ],
+)
+def test_verdict_compares_with_the_better_baseline(
+    tmp_path, baseline, control, final, better, where
+):
+    data = example()
+    data["baseline"] |= measured(4_000_000, baseline)
+    data["control"] |= measured(4_000_000, control)
+    data["final"] |= measured(800_000, final)
+    said = verdict(loaded(tmp_path, data), "test")
+    assert f"the better uncompressed model is the {better}" in said
+    assert f"{where} the {better}'s 95 % interval" in said
+    assert f"{final - min(baseline, control):+.2f} absolute" in said
+
+
+def test_terminal_table_lines_up_and_fits(tmp_path):
+    text = results_text(loaded(tmp_path, example()))
+    table = text.split("\n\n")[0].splitlines()[1:]
+    assert max(map(len, table)) <= 110
+    column = table[0].index("WER %")
+    rows = table[2:]
+    assert all(row[column - 1] == " " and row[column] != " " for row in rows)
+    assert [row.split()[0] for row in rows if "*" in row] == ["control"]
+
+
+def test_markdown_cells_cannot_be_broken_by_names(tmp_path):
+    results = loaded(tmp_path, example())
+    nasty = Uncompressed(name="a|b", reason="two\nlines | and *stars*")
+    text = results_md(replace(results, uncompressed=[nasty]))
+    assert markdown_table(text, "Not compressed") == [
+        {"parameter": "a|b", "reason": "two lines | and *stars*"}
+    ]
+
+
+def colours(path):
+    """Height, width and the number of colours of a PNG file."""
+    pixels = (255 * matplotlib.image.imread(path)).astype(np.uint32)
+    return *pixels.shape[:2], len(np.unique(pixels[..., :3] @ np.uint32([1, 256, 65536])))
+
+
+@pytest.mark.parametrize("sites", [8, 60])
+def test_plots_are_pictures_that_grow_with_the_sites(tmp_path, sites):
+    results = loaded(tmp_path, example(sites))
+    plot_wer(results, tmp_path / "wer.png")
+    plot_ranks(results, tmp_path / "ranks.png")
+    height, width, shades = colours(tmp_path / "wer.png")
+    assert width == 1200 and height > 500 and shades > 50
+    height, width, shades = colours(tmp_path / "ranks.png")
+    assert width == 1200 and height > 40 * sites and shades > 20
+    assert sorted(p.name for p in tmp_path.glob("*.p*")) == ["ranks.png", "wer.png"]
+
+
+def test_plots_show_the_numbers(tmp_path):
+    """Another WER or rank is another picture."""
+    data = example()
+    pictures = set()
+    for wer, rank in ((2.5, 32), (2.9, 32), (2.5, 64)):
+        data["rounds"][2] |= measured(800_000, wer)
+        data["rounds"][2]["ranks"]["encoder.layer1.weight"] = rank
+        results = loaded(tmp_path, data)
+        plot_wer(results, tmp_path / "wer.png")
+        plot_ranks(results, tmp_path / "ranks.png")
+        pictures |= {(tmp_path / "wer.png").read_bytes(), (tmp_path / "ranks.png").read_bytes()}
+    assert len(pictures) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"control": None},
+        {"rounds": [], "final": measured(4_000_000, 2.43) | {"compression": 1.0, "round": 0}},
+    ],
+)
+def test_runs_without_control_or_rounds_are_reported(tmp_path, change):
+    results = loaded(tmp_path, example() | change)
+    page = report_html(results, tmp_path / "out")
+    assert page.stat().st_size > 20_000
+    assert "## WER, CER, RTF" in results_md(results)
+    assert results_text(results)
+
+
+def test_faultless_systems_can_be_plotted(tmp_path):
+    data = example()
+    for system in (data["baseline"], data["control"], data["rounds"][0], data["rounds"][2]):
+        system |= measured(system["params"], 0.0)
+    plot_wer(loaded(tmp_path, data), tmp_path / "wer.png")
+    assert colours(tmp_path / "wer.png")[2] > 50
+
+
+class Page(HTMLParser):
+    """Collects the tags, the text and the sources of images."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.links = [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_page_stands_alone_and_says_how_to_load_the_model(tmp_path):
+    path = report_html(loaded(tmp_path, example()), tmp_path / "out")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert len(page.links) == 2
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "exp = 'exp/800000'" in page.words
+    assert "Speech2Text(" in page.words
+    assert "5.00 times smaller" in page.words
+    assert page.tags.count("table") == 4
+
+
+def test_page_escapes_names(tmp_path):
+    data = example()
+    name = "<script>alert('$x$')</script>"
+    data["corpus"] = data["uncompressed"][0]["name"] = data["final"]["exp"] = name
+    data["rounds"][0]["ranks"][name] = "dense"
+    data["rounds"][0]["full_ranks"][name] = 4
+    path = report_html(loaded(tmp_path, data), tmp_path / "out")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert page.words.count(name) >= 3
