@@ -22,6 +22,7 @@ setup(
         "espnet>=202511",
         "torch",
         "torchaudio",  # ESPnet 202511 imports it without requiring it
+        "editdistance",  # ESPnet 202611 imports it in training without requiring it
         "numpy",
         "jiwer",
         "sentencepiece",

@@ -47,6 +47,12 @@ class Site:
         """The largest rank whose factors are smaller than the matrix (just below break-even)."""
         return (self.params - 1) // sum(self.shape)
 
+    def allows(self, rank: object) -> bool:
+        """Whether `rank` is "dense" or a whole number from 1 to `largest_useful_rank`."""
+        if isinstance(rank, bool) or not isinstance(rank, int):
+            return rank == DENSE
+        return 1 <= rank <= self.largest_useful_rank
+
     def params_at(self, rank: Rank) -> int:
         """Parameters of the matrix at `rank`."""
         return self.params if rank == DENSE else int(rank) * sum(self.shape)
@@ -76,7 +82,7 @@ class Plan:
             ShrinkError: a site is unknown or missing, or a rank is out of range.
         """
         by_name = {site.name: site for site in sites}
-        unknown = sorted(set(self.ranks) - set(by_name))
+        unknown = sorted(set(self.ranks) - set(by_name), key=str)
         missing = sorted(set(by_name) - set(self.ranks))
         if unknown:
             raise ShrinkError(
@@ -86,11 +92,10 @@ class Plan:
         if missing:
             raise ShrinkError(f"the plan gives no rank for {missing[0]}: add it, or mark it dense")
         for name, rank in self.ranks.items():
-            limit = by_name[name].largest_useful_rank
-            if rank != DENSE and not (isinstance(rank, int) and 1 <= rank <= limit):
+            if not by_name[name].allows(rank):
                 raise ShrinkError(
-                    f"rank {rank!r} of {name} is out of range: "
-                    f"give 1 to {limit} (below break-even), or {DENSE}"
+                    f"rank {rank!r} of {name} is out of range: give 1 to "
+                    f"{by_name[name].largest_useful_rank} (below break-even), or {DENSE}"
                 )
 
     def save(self, path: str | Path, **header: Any) -> None:
@@ -132,7 +137,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ShrinkError(f"no such file: {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
         detail = " ".join(str(error).split())
         raise ShrinkError(f"{path} is not valid YAML: {detail}") from error
     if not isinstance(document, dict):

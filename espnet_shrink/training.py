@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -82,6 +83,9 @@ def _run(command: list[str], exp: Path, epochs: int, ngpu: int) -> None:
     if ngpu == 0:
         # ESPnet's path.sh sets one thread, which suits many decoding jobs, not one training.
         environment["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    if shutil.which("setpriv"):
+        # Killed with us: an orphan would go on writing into the folder of the run that follows.
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
     log = exp / "train.log"
     with log.open("ab") as sink, log.open(encoding="utf-8", errors="replace") as source:
         source.seek(0, os.SEEK_END)

@@ -74,7 +74,7 @@ def test_has_librispeechs_layout_and_format(corpus: Path) -> None:
 
 def test_speakers_voices_and_sentences_of_the_splits_are_disjoint(corpus: Path) -> None:
     rows = [line.split() for line in (corpus / "SPEAKERS.TXT").read_text().splitlines()[1:]]
-    assert len({row[0] for row in rows}) == len({row[2].split("+")[1] for row in rows}) == 10
+    assert len({row[0] for row in rows}) == len({row[2] for row in rows}) == 10
     folders = [{p.name for p in (corpus / split).iterdir()} for split in SPLITS]
     assert [len(names) for names in folders] == [6, 2, 2]
     assert len(set.union(*folders)) == 10

@@ -1,4 +1,4 @@
-"""egs2/TEMPLATE/asr1 on data folders: formatting, speeds, bad data, scoring, stages 1-4, kill -9."""
+"""egs2/TEMPLATE/asr1 on data: formatting, speeds, bad folders, scoring, stages 1-4, kill -9."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_template_helpers import ENVIRONMENT, TEMPLATE, program, run
+from test_template_programs import ENVIRONMENT, TEMPLATE, program, run
 
 
 def tone(path: Path, seconds: float = 0.5, rate: int = 8000, hertz: float = 440.0) -> np.ndarray:
@@ -35,8 +35,18 @@ def read(path: Path) -> dict[str, str]:
 
 def format_audio(folder: Path, *options: object) -> dict[str, str]:
     """Run format_wav_scp.py on folder/wav.scp into folder/out and return its wav.scp."""
-    result = program("format_wav_scp.py", "--fs", 8000, "--audio-format", "flac",
-                     "--keys", folder / "keys", *options, folder / "wav.scp", folder / "out")  # fmt: skip
+    result = program(
+        "format_wav_scp.py",
+        "--fs",
+        8000,
+        "--audio-format",
+        "flac",
+        "--keys",
+        folder / "keys",
+        *options,
+        folder / "wav.scp",
+        folder / "out",
+    )
     assert result.returncode == 0, result.stderr
     return read(folder / "out" / "wav.scp")
 
@@ -77,9 +87,15 @@ def test_slower_speech_is_longer_and_lower(tmp_path):
 
 def test_speed_perturbation_makes_named_copies(tmp_path):
     tone(tmp_path / "u.wav")
-    write(tmp_path / "train", wav_scp={"u": f"{tmp_path}/u.wav"}, text={"u": "hello"},
-          utt2spk={"u": "s"})  # fmt: skip
-    assert program("perturb_speed.py", tmp_path / "train", tmp_path / "sp", 0.9, "1.0").returncode == 0
+    write(
+        tmp_path / "train",
+        wav_scp={"u": f"{tmp_path}/u.wav"},
+        text={"u": "hello"},
+        utt2spk={"u": "s"},
+    )
+    assert (
+        program("perturb_speed.py", tmp_path / "train", tmp_path / "sp", 0.9, "1.0").returncode == 0
+    )
     assert read(tmp_path / "sp" / "text") == {"u": "hello", "sp0.9-u": "hello"}
     assert read(tmp_path / "sp" / "spk2utt") == {"s": "u", "sp0.9-s": "sp0.9-u"}
     assert read(tmp_path / "sp" / "utt2speed") == {"u": "1.0", "sp0.9-u": "0.9"}
@@ -103,11 +119,17 @@ def test_speed_perturbation_makes_named_copies(tmp_path):
         ("segments", "a a 0\nb b 0 1\n", "START END"),
     ],
 )
-def test_a_bad_data_folder_is_one_line_that_names_file_and_utterance(tmp_path, name, content, named):
+def test_a_bad_data_folder_is_one_line_that_names_file_and_utterance(
+    tmp_path, name, content, named
+):
     tone(tmp_path / "a.wav")
     audio = f"{tmp_path}/a.wav"
-    write(tmp_path / "d", wav_scp={"a": audio, "b": audio}, text={"a": "x", "b": ""},
-          utt2spk={"a": "s", "b": "s"})  # fmt: skip
+    write(
+        tmp_path / "d",
+        wav_scp={"a": audio, "b": audio},
+        text={"a": "x", "b": ""},
+        utt2spk={"a": "s", "b": "s"},
+    )
     assert program("data_dir.py", "check", tmp_path / "d").returncode == 0
     if content is None:
         (tmp_path / "d" / name).unlink()
@@ -127,8 +149,18 @@ def test_audio_that_cannot_be_used_is_named(tmp_path, options):
     bad = "fast.wav" if options else "bad.wav"
     scp = {"good": f"{tmp_path}/good.wav", "worse": f"{tmp_path}/{bad}"}
     write(tmp_path, wav_scp=scp, keys=scp)
-    result = program("format_wav_scp.py", "--fs", 8000, "--audio-format", "flac", "--keys",
-                     tmp_path / "keys", *options, tmp_path / "wav.scp", tmp_path / "out")  # fmt: skip
+    result = program(
+        "format_wav_scp.py",
+        "--fs",
+        8000,
+        "--audio-format",
+        "flac",
+        "--keys",
+        tmp_path / "keys",
+        *options,
+        tmp_path / "wav.scp",
+        tmp_path / "out",
+    )
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "worse" in result.stderr and bad in result.stderr
@@ -136,11 +168,22 @@ def test_audio_that_cannot_be_used_is_named(tmp_path, options):
 
 
 def test_scoring_counts_words_and_characters_of_all_utterances(tmp_path):
-    write(tmp_path, utt2spk={"u1": "s1", "u2": "s1", "u3": "s2", "u4": "s2"},
-          ref={"u1": "a b c", "u2": "d e", "u3": "f", "u4": ""},
-          hyp={"u1": "a x c", "u2": "d", "u3": "f", "u4": "g h"})  # fmt: skip
-    result = program("score.py", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp",
-                     "--utt2spk", tmp_path / "utt2spk", tmp_path)  # fmt: skip
+    write(
+        tmp_path,
+        utt2spk={"u1": "s1", "u2": "s1", "u3": "s2", "u4": "s2"},
+        ref={"u1": "a b c", "u2": "d e", "u3": "f", "u4": ""},
+        hyp={"u1": "a x c", "u2": "d", "u3": "f", "u4": "g h"},
+    )
+    result = program(
+        "score.py",
+        "--ref",
+        tmp_path / "ref",
+        "--hyp",
+        tmp_path / "hyp",
+        "--utt2spk",
+        tmp_path / "utt2spk",
+        tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "score_wer" / "result.txt").read_text()
     sums = [line.replace("|", " ").split() for line in text.splitlines() if "| Sum" in line]
@@ -148,7 +191,11 @@ def test_scoring_counts_words_and_characters_of_all_utterances(tmp_path):
     assert sums[0] == ["Sum/Avg", "4", "6", "66.7", "16.7", "16.7", "33.3", "66.7", "75.0"]
     assert sums[1] == ["Sum", "4", "6", "4", "1", "1", "2", "4", "3"]
     assert "REF:  d e\nHYP:  d *\nEval:   D" in text
-    assert (tmp_path / "score_cer" / "ref.trn").read_text().startswith("a <space> b <space> c\t(s1-u1)")
+    assert (
+        (tmp_path / "score_cer" / "ref.trn")
+        .read_text()
+        .startswith("a <space> b <space> c\t(s1-u1)")
+    )
 
     exp = tmp_path / "exp"
     shutil.copytree(tmp_path / "score_wer", exp / "tag" / "test" / "score_wer")
@@ -159,8 +206,16 @@ def test_scoring_counts_words_and_characters_of_all_utterances(tmp_path):
 
 def test_scoring_refuses_missing_hypotheses(tmp_path):
     write(tmp_path, utt2spk={"u1": "s"}, ref={"u1": "a", "u2": "b"}, hyp={"u1": "a"})
-    result = program("score.py", "--ref", tmp_path / "ref", "--hyp", tmp_path / "hyp",
-                     "--utt2spk", tmp_path / "utt2spk", tmp_path)  # fmt: skip
+    result = program(
+        "score.py",
+        "--ref",
+        tmp_path / "ref",
+        "--hyp",
+        tmp_path / "hyp",
+        "--utt2spk",
+        tmp_path / "utt2spk",
+        tmp_path,
+    )
     assert result.returncode == 2
     assert "lacks u2" in result.stderr and result.stderr.count("\n") == 1
 
@@ -179,9 +234,12 @@ def recipe(tmp_path):
         ids = [f"s-{name}{i}" for i in range(12 if name == "train" else 2)]
         for i, key in enumerate(ids):
             tone(folder / "wav" / f"{key}.wav", seconds=0.3 + 0.1 * i, hertz=200 + 50 * number)
-        write(folder / "source" / name, wav_scp={key: f"wav/{key}.wav" for key in ids},
-              text={key: "a b" if i else "" for i, key in enumerate(ids)},
-              utt2spk={key: "s" for key in ids})  # fmt: skip
+        write(
+            folder / "source" / name,
+            wav_scp={key: f"wav/{key}.wav" for key in ids},
+            text={key: "a b" if i else "" for i, key in enumerate(ids)},
+            utt2spk={key: "s" for key in ids},
+        )
     (folder / "local").mkdir()
     (folder / "local" / "data.sh").write_text(PREPARE)
     (folder / "local" / "data.sh").chmod(0o755)
@@ -192,8 +250,24 @@ def recipe(tmp_path):
 
 
 def command(*options: object) -> list[str]:
-    words = ["./asr.sh", "--nj", 2, "--fs", "8k", "--token_type", "char", "--train_set", "train",
-             "--valid_set", "dev", "--test_sets", "test", "--stop_stage", 4, *options]  # fmt: skip
+    words = [
+        "./asr.sh",
+        "--nj",
+        2,
+        "--fs",
+        "8k",
+        "--token_type",
+        "char",
+        "--train_set",
+        "train",
+        "--valid_set",
+        "dev",
+        "--test_sets",
+        "test",
+        "--stop_stage",
+        4,
+        *options,
+    ]
     return [str(word) for word in words]
 
 
@@ -240,7 +314,9 @@ def test_a_run_killed_while_formatting_is_finished_by_the_next(recipe, tmp_path)
 
     for patience_s in (0.0, 0.3):
         shutil.rmtree(recipe / "dump", ignore_errors=True)
-        running = subprocess.Popen(command(), cwd=recipe, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            command(), cwd=recipe, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+        )
         audio = recipe / "dump/raw/org/train/data"
         while not any(audio.rglob("*.flac")) and running.poll() is None:
             time.sleep(0.002)
@@ -278,12 +354,21 @@ def test_bad_data_stops_before_anything_is_formatted(recipe):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--no_such_option", "1"], ["--use_k2", "true"], ["--use_ngram", "true"],
-        ["--feats_type", "fbank_pitch"], ["--audio_format", "flac.ark"], ["--num_ref", "2"],
-        ["--token_type", "hugging_face"], ["--asr_config", "no.yaml"], ["--nj", "many"],
-        ["--fs", "fast"], ["--valid_set", "train"], ["--test_sets", ""], ["word"],
+        ["--no_such_option", "1"],
+        ["--use_k2", "true"],
+        ["--use_ngram", "true"],
+        ["--feats_type", "fbank_pitch"],
+        ["--audio_format", "flac.ark"],
+        ["--num_ref", "2"],
+        ["--token_type", "hugging_face"],
+        ["--asr_config", "no.yaml"],
+        ["--nj", "many"],
+        ["--fs", "fast"],
+        ["--valid_set", "train"],
+        ["--test_sets", ""],
+        ["word"],
     ],
-)  # fmt: skip
+)
 def test_options_that_cannot_be_met_are_one_line_and_status_2(recipe, options):
     result = run(*command(*options), cwd=recipe)
     assert result.returncode == 2
@@ -299,10 +384,28 @@ def test_names_are_those_of_espnet(tmp_path):
     . {TEMPLATE}/scripts/asr/checks.sh; . {TEMPLATE}/scripts/asr/names.sh
     echo "$token_list $asr_exp $asr_stats_dir $lm_exp $inference_tag $packed_model"
     """
-    options = ["--train_set", "t", "--valid_set", "v", "--test_sets", "x", "--lang", "en",
-               "--nbpe", "500", "--asr_config", "conf/a.yaml", "--asr_args", "--max_epoch 9",
-               "--inference_config", "conf/d.v2.yaml", "--inference_args", "--beam_size 5",
-               "--speed_perturb_factors", "0.9 1.0"]  # fmt: skip
+    options = [
+        "--train_set",
+        "t",
+        "--valid_set",
+        "v",
+        "--test_sets",
+        "x",
+        "--lang",
+        "en",
+        "--nbpe",
+        "500",
+        "--asr_config",
+        "conf/a.yaml",
+        "--asr_args",
+        "--max_epoch 9",
+        "--inference_config",
+        "conf/d.v2.yaml",
+        "--inference_args",
+        "--beam_size 5",
+        "--speed_perturb_factors",
+        "0.9 1.0",
+    ]
     result = run("bash", "-c", script, "asr.sh", *options, cwd=tmp_path)
     assert result.stdout.split() == [
         "data/en_token_list/bpe_unigram500/tokens.txt",

@@ -15,7 +15,8 @@ def use_padded_lstm() -> None:
     """Make torch.nn.LSTM run packed CPU input through padded_lstm_forward, in this process.
 
     Same numbers, many times faster. Any other input, and LSTMs with a projection, go to
-    torch's own forward. Calling it again changes nothing.
+    torch's own forward. Calling it again changes nothing. torch.jit.script cannot compile the
+    patched forward: script before patching.
     """
     original = nn.LSTM.forward
     if getattr(original, "runs_padded", False):

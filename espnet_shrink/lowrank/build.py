@@ -46,6 +46,7 @@ def factorise(model: torch.nn.Module, plan: Plan, factors: Factors) -> None:
         else:
             new = LOW_RANK[type(module)].from_dense(module, ranks, own)
         _replace(model, path, new)
+    model.shrink_plan = plan  # type: ignore[assignment]
 
 
 def fold(model: torch.nn.Module) -> None:
@@ -53,6 +54,8 @@ def fold(model: torch.nn.Module) -> None:
     for path, module in list(model.named_modules()):
         if is_low_rank(module):
             _replace(model, path, module.to_dense())  # type: ignore[operator]
+    if hasattr(model, "shrink_plan"):
+        del model.shrink_plan
 
 
 def _replace(model: torch.nn.Module, path: str, new: torch.nn.Module) -> None:
@@ -77,7 +80,7 @@ def build_from_conf(model: torch.nn.Module, conf: Mapping[str, Any]) -> None:
     if set(conf) != {"base_hash", "ranks"} or not isinstance(conf["ranks"], dict):
         raise ShrinkError(
             "adapter_conf of `adapter: shrink` needs exactly base_hash and ranks, "
-            f"but has {', '.join(sorted(conf)) or 'nothing'}"
+            f"but has {', '.join(sorted(map(str, conf))) or 'nothing'}"
         )
     plan = Plan(conf["ranks"])
     sites = {site.name: site for site in survey(model).sites}
@@ -89,11 +92,10 @@ def build_from_conf(model: torch.nn.Module, conf: Mapping[str, Any]) -> None:
         out_size, in_size = weight.shape
         factors[name] = (weight.new_zeros(out_size, rank), weight.new_zeros(rank, in_size))
     factorise(model, plan, factors)
-    model.shrink_plan = plan  # type: ignore[assignment]
 
 
 def plan_of(model: torch.nn.Module) -> Plan:
-    """The plan a loaded model was built with; all dense if it is not compressed."""
+    """The plan that a model was factorised by; all dense if it is not compressed."""
     plan = getattr(model, "shrink_plan", None)
     if isinstance(plan, Plan):
         return plan

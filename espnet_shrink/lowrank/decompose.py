@@ -76,10 +76,13 @@ def decompose_sites(
     sites: Sequence[Site],
     moments: Mapping[str, torch.Tensor] | None,
 ) -> dict[str, Decomposition]:
-    """Decompose every site, whitened where `moments` are given."""
+    """Decompose every site, whitened by its entry of `moments`.
+
+    Plain without: `moments` is None, or the data never reached the site.
+    """
     return {
         site.name: decompose(
-            weights[site.name], None if moments is None else moments[site.name]
+            weights[site.name], None if moments is None else moments.get(site.name)
         )
         for site in sites
     }

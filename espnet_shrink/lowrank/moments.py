@@ -41,11 +41,18 @@ def collect(
     finally:
         for handle in handles:
             handle.remove()
+    # Hooks see every module that shares a weight; the model counts it once, by its first name.
+    first_names: dict[int, str] = {}
+    uses: dict[str, int] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = first_names.setdefault(id(parameter), name)
+        if name in watcher.uses:
+            uses[first] = uses.get(first, 0) + watcher.uses[name]
     moments = {
         name: (total / max(watcher.uses[name], 1)).to(torch.float32)
         for name, total in watcher.totals.items()
     }
-    return Activations(moments, watcher.uses)
+    return Activations(moments, uses)
 
 
 def _bind(watch: Callable[..., None], path: str) -> Callable[..., None]:
@@ -65,13 +72,14 @@ class _Watcher:
         if isinstance(module, torch.nn.Linear):
             return self._linear
         if isinstance(module, torch.nn.LSTM):
-            return self._lstm
+            # A projection hides the hidden states; no site needs them.
+            return self._lstm if module.proj_size == 0 else self._recurrent
         if isinstance(module, (torch.nn.LSTMCell, torch.nn.GRUCell)):
             return self._cell
         if isinstance(module, torch.nn.modules.conv._ConvNd):
             return self._convolution
         if isinstance(module, torch.nn.GRU):
-            return self._gru
+            return self._recurrent
         return None
 
     def _add(self, name: str, inputs: torch.Tensor) -> None:
@@ -89,7 +97,7 @@ class _Watcher:
         state = args[1] if len(args) > 1 else kwargs.get("hx")
         hidden = state[0] if isinstance(state, (tuple, list)) else state
         if hidden is None:
-            hidden = args[0].new_zeros(len(args[0]), module.hidden_size)
+            hidden = args[0].new_zeros(*args[0].shape[:-1], module.hidden_size)
         self._add(f"{path}.weight_ih", args[0])
         self._add(f"{path}.weight_hh", hidden)
 
@@ -97,20 +105,21 @@ class _Watcher:
         name = f"{path}.weight"
         self.uses[name] = self.uses.get(name, 0) + output.numel() // module.out_channels
 
-    def _gru(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        rows = len(_frames(args[0]))
+    def _recurrent(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        rows = len(_frames(args[0], module.batch_first))
         for name, _ in module.named_parameters():
             if name.startswith("weight"):
                 key = f"{path}.{name}"
                 self.uses[key] = self.uses.get(key, 0) + rows
 
     def _lstm(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        frames = _frames(args[0])
+        frames = _frames(args[0], module.batch_first)
         for layer in range(module.num_layers):
             # Inner layers are hidden in the fused call, so they are run again one by one.
             last = layer == module.num_layers - 1
-            outputs = _frames(output[0]) if last else _one_layer(module, layer, frames)
             H = module.hidden_size
+            outputs = output[0] if last else _one_layer(module, layer, frames)
+            outputs = _frames(outputs, module.batch_first)
             for direction in range(2 if module.bidirectional else 1):
                 suffix = f"_l{layer}" + ("_reverse" if direction else "")
                 h = outputs[:, direction * H : (direction + 1) * H]
@@ -121,13 +130,13 @@ class _Watcher:
             frames = outputs
 
 
-def _frames(sequence: Any) -> torch.Tensor:
+def _frames(sequence: Any, batch_first: bool) -> torch.Tensor:
     """(T, features) of a single utterance, packed, batched or neither."""
     if isinstance(sequence, PackedSequence):
         if int(sequence.batch_sizes[0]) != 1:
             raise ValueError("moments are collected from one utterance at a time")
         return sequence.data
-    if sequence.dim() == 3 and 1 not in sequence.shape[:2]:
+    if sequence.dim() == 3 and sequence.shape[0 if batch_first else 1] != 1:
         raise ValueError("moments are collected from one utterance at a time")
     return sequence.reshape(-1, sequence.shape[-1])
 

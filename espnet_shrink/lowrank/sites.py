@@ -31,6 +31,7 @@ class Survey:
 REASONS: list[tuple[type[torch.nn.Module], str]] = [
     (torch.nn.Embedding, "embedding: a table look-up, nothing is multiplied"),
     (torch.nn.modules.conv._ConvNd, "convolution: not a plain matrix product"),
+    (torch.nn.LSTM, "LSTM with a projection, or a subclass: no low-rank layer for it"),
     (torch.nn.GRU, "GRU: no low-rank layer for it"),
     (torch.nn.GRUCell, "GRU: no low-rank layer for it"),
 ]
@@ -47,14 +48,17 @@ def survey(model: torch.nn.Module) -> Survey:
     names_of: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names_of.setdefault(id(parameter), []).append(name)
+    inside_low_rank: tuple[str, ...] = ()
     for prefix, module in model.named_modules():
+        if is_low_rank(module):
+            inside_low_rank += (_join(prefix, ""),)
         for name, kind in _matrices(module):
             kinds[_join(prefix, name)] = kind
         for name, _ in module.named_parameters(recurse=False):
             owners[_join(prefix, name)] = module
     sites, uncompressed = [], []
     for name, parameter in model.named_parameters():
-        reason = _reason(name, parameter, kinds, owners, names_of)
+        reason = _reason(name, parameter, kinds, owners, names_of, inside_low_rank)
         if reason is None:
             out_size, in_size = parameter.shape
             sites.append(Site(name, (out_size, in_size), kinds[name]))
@@ -84,18 +88,19 @@ def _reason(
     kinds: dict[str, str],
     owners: dict[str, torch.nn.Module],
     names_of: dict[int, list[str]],
+    inside_low_rank: tuple[str, ...],
 ) -> str | None:
     if parameter.dim() < 2:
         return "a vector (bias, norm or gain)"
     others = [other for other in names_of[id(parameter)] if other != name]
     if others:
         return f"tied to {others[0]}"
-    owner = owners[name]
+    if name.startswith(inside_low_rank):
+        return "in a low-rank layer already: fold it first"
     if name in kinds:
         too_small = Site(name, (parameter.shape[0], parameter.shape[1]), "").largest_useful_rank < 1
         return "too small: no rank below break-even" if too_small else None
-    if isinstance(owner, (LowRankLSTM, LowRankLSTMCell)) or name.endswith((".U.weight", ".V.weight")):
-        return "already a low-rank factor: fold it first"
+    owner = owners[name]
     for kind, reason in REASONS:
         if isinstance(owner, kind):
             return reason

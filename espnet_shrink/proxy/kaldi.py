@@ -27,15 +27,19 @@ def read_table(path: Path) -> dict[str, str]:
     """A file of `key value...` lines; the value may be empty.
 
     Raises:
-        ShrinkError: no such file, empty, or a key twice.
+        ShrinkError: no such file, not UTF-8, empty, or a key twice.
     """
     if not path.is_file():
         raise ShrinkError(f"no such file: {path} (a Kaldi-style folder has wav.scp and text)")
     table: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.strip().partition(" ")
-        if not key:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ShrinkError(f"{path} is not UTF-8 text: convert it") from error
+    for line in lines:
+        if not line.strip():
             continue
+        key, value = (*line.split(maxsplit=1), "")[:2]
         if key in table:
             raise ShrinkError(f"{path} has {key} twice: remove one")
         table[key] = value.strip()
@@ -57,14 +61,16 @@ def read_folder(folder: str | Path) -> list[Utterance]:
     if (data / "segments").exists():
         raise ShrinkError(f"{data} has segments: format it first (stage 3 of asr.sh)")
     audio, text = read_table(data / "wav.scp"), read_table(data / "text")
-    for here, there, lacking in (("wav.scp", "text", audio.keys() - text.keys()),
-                                 ("text", "wav.scp", text.keys() - audio.keys())):  # fmt: skip
-        if lacking:
-            raise ShrinkError(
-                f"{data}: {min(lacking)} is in {here} but not in {there} "
-                f"({len(lacking)} such): make the files agree"
-            )
-    speakers = read_table(data / "utt2spk") if (data / "utt2spk").exists() else {}
+    own = {name: name for name in audio}  # without utt2spk everyone speaks once
+    speakers = read_table(data / "utt2spk") if (data / "utt2spk").exists() else own
+    for name, table in (("text", text), ("utt2spk", speakers)):
+        for here, there, lacking in (("wav.scp", name, audio.keys() - table.keys()),
+                                     (name, "wav.scp", table.keys() - audio.keys())):  # fmt: skip
+            if lacking:
+                raise ShrinkError(
+                    f"{data}: {min(lacking)} is in {here} but not in {there} "
+                    f"({len(lacking)} such): make the files agree"
+                )
     utterances = []
     for name, path in audio.items():
         if path.endswith("|"):
@@ -73,7 +79,7 @@ def read_folder(folder: str | Path) -> list[Utterance]:
             raise ShrinkError(f"{data}/wav.scp: audio of {name} is missing: {path}")
         if not text[name]:
             raise ShrinkError(f"{data}/text: {name} has no text: add it or drop the utterance")
-        utterances.append(Utterance(name, path, text[name], speakers.get(name, name)))
+        utterances.append(Utterance(name, path, text[name], speakers[name]))
     return utterances
 
 
@@ -97,7 +103,7 @@ def read_audio(utterance: Utterance, rate_hz: int) -> np.ndarray:
     """The samples of an utterance, (T,) float32.
 
     Raises:
-        ShrinkError: not readable as audio, several channels, or another sampling rate.
+        ShrinkError: not readable as audio, empty, several channels, or another sampling rate.
     """
     try:
         samples, rate = soundfile.read(utterance.audio, dtype="float32")
@@ -110,4 +116,6 @@ def read_audio(utterance: Utterance, rate_hz: int) -> np.ndarray:
         )
     if samples.ndim != 1:
         raise ShrinkError(f"{utterance.audio} of {utterance.name} has several channels: give one")
+    if not len(samples):
+        raise ShrinkError(f"{utterance.audio} of {utterance.name} holds no samples: drop it")
     return samples

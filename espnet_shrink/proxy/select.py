@@ -22,8 +22,8 @@ def select_stratified(
 ) -> list[int]:
     """`size` indices with the whole set's mix of lengths and baseline errors.
 
-    Utterances are ordered by thirds of length, then by errors within each third; every
-    size-th part of that order gives one of its members, so that each stratum has its share.
+    Utterances are ordered by thirds of length, then by errors within each third; each of `size`
+    equal parts of that order gives one of its members, so that every stratum has its share.
 
     Args:
         lengths: N, frames.
@@ -54,7 +54,7 @@ def select(
     """Indices of the proxy set.
 
     Raises:
-        ShrinkError: unknown method, or a size outside 1 to N.
+        ShrinkError: unknown method, a size outside 1 to N, or a negative seed.
     """
     if method not in METHODS:
         raise ShrinkError(f"unknown proxy method {method}: choose of {', '.join(METHODS)}")
@@ -63,4 +63,6 @@ def select(
             f"a proxy set of {size} utterances cannot be drawn from {len(lengths)}: "
             f"give --size 1 to {len(lengths)}"
         )
+    if seed < 0:
+        raise ShrinkError(f"seed {seed} is negative: give 0 or more")
     return METHODS[method](lengths, errors, size, seed)

@@ -14,12 +14,15 @@ from espnet_shrink.search.problem import Problem, clipped, largest_within_budget
 
 def energy(problem: Problem) -> Plan:
     """The plan whose sites all keep the largest share of energy that the budget allows."""
-    shares = {name: np.cumsum(e) / max(e.sum(), 1e-30) for name, e in problem.energies.items()}
+    shares = {}
+    for name, energies in problem.energies.items():
+        sums = np.cumsum(energies, dtype=np.float64)
+        shares[name] = sums / max(sums[-1], 1e-30)
 
     def plan_at(threshold: float) -> Plan:
         return Plan(
             {
-                s.name: clipped(s, int(np.searchsorted(shares[s.name], threshold)) + 1)
+                s.name: clipped(problem, s, int(np.searchsorted(shares[s.name], threshold)) + 1)
                 for s in problem.sites
             }
         )

@@ -1,10 +1,9 @@
-"""Energy order: rank is given, one component at a time, where it saves most energy per parameter."""
+"""Energy order: rank is given, a component at a time, where it saves most energy per parameter."""
 
 from __future__ import annotations
 
 import heapq
 
-from espnet_shrink.errors import ShrinkError
 from espnet_shrink.plan import DENSE, Plan, Rank
 from espnet_shrink.search.problem import Problem
 
@@ -17,33 +16,27 @@ def energy_order(problem: Problem) -> Plan:
     A component of site i is worth its share of the site's energy, and costs out + in parameters.
     """
     sites = {site.name: site for site in problem.sites}
-    ranks: dict[str, Rank] = dict.fromkeys(sites, 1)
-    left = problem.site_budget - sum(site.params_at(1) for site in sites.values())
-    if left < 0:
-        raise ShrinkError(
-            f"no plan meets the budget of {problem.budget_params:,} parameters: "
-            "lower the target compression"
-        )
+    ranks: dict[str, Rank] = {name: problem.grid(site)[0] for name, site in sites.items()}
+    # Not negative: a problem whose smallest plan is over the budget cannot be made.
+    left = problem.site_budget - sum(site.params_at(ranks[n]) for n, site in sites.items())
 
     def gain(name: str, rank: int) -> float:
         energies = problem.energies[name]
         return float(energies[rank] / max(energies.sum(), 1e-30) / sum(sites[name].shape))
 
-    heap = [(-gain(name, 1), name, 1) for name in sites if problem.energies[name].size > 1]
+    heap = [(-gain(n, rank), n, rank) for n, rank in ranks.items() if isinstance(rank, int)]
     heapq.heapify(heap)
     while heap:
         worth, name, rank = heapq.heappop(heap)
         if -worth < NOTHING:
             break  # a folded low-rank site has no more to give
         site = sites[name]
-        at_break_even = rank >= site.largest_useful_rank
-        price = site.params - site.params_at(rank) if at_break_even else sum(site.shape)
-        if price > left:
-            continue  # this site is done; cheaper ones may still fit
+        more = rank + 1 if rank < site.largest_useful_rank else DENSE
+        price = site.params_at(more) - site.params_at(rank)
+        if price > left or site.params_at(more) > site.params_at(problem.grid(site)[-1]):
+            continue  # this site is done; others may still take more
         left -= price
-        if at_break_even:
-            ranks[name] = DENSE
-        else:
-            ranks[name] = rank + 1
-            heapq.heappush(heap, (-gain(name, rank + 1), name, rank + 1))
+        ranks[name] = more
+        if isinstance(more, int):
+            heapq.heappush(heap, (-gain(name, more), name, more))
     return Plan(ranks)

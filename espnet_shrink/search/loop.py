@@ -1,4 +1,4 @@
-"""Run a searcher: score, learn, log and save after every update, so that a kill costs one update."""
+"""Run a searcher: score, learn, log and save after every update; a kill costs one update."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SearchSettings:
     min_rank: int = 4
     rollouts: int = 6
     learning_rate: float = 0.01
-    entropy_weight: float = 0.02
+    entropy_weight: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +62,7 @@ class SearchSettings:
         )
         for name in ("evaluations", "levels", "min_rank", "rollouts"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
         require(self.learning_rate > 0, "learning_rate must be above 0")
         require(self.entropy_weight >= 0, "entropy_weight must not be negative")
 
@@ -79,15 +80,23 @@ class Trial:
 
 @dataclass
 class SearchResult:
-    """What a search found: every trial in order, and the best of those within the budget."""
+    """What a search found: every trial in order, and the best of those within the budget.
+
+    With a rule as the searcher only the rule's own plan may be chosen.
+    """
 
     trials: list[Trial] = field(default_factory=list)
     budget_params: int = 0
+    searcher: str = "reinforce"
 
     @property
     def best(self) -> Trial:
         """Fewest errors within the budget; of equals, the smaller."""
-        within = [t for t in self.trials if t.params <= self.budget_params]
+        within = [
+            t
+            for t in self.trials
+            if t.params <= self.budget_params and self.searcher in ("reinforce", t.source)
+        ]
         if not within:
             raise ShrinkError("the search found no plan within the budget: raise `evaluations`")
         return min(within, key=lambda t: (t.score.errors, t.params))
@@ -100,7 +109,10 @@ def run_search(
     out: Path,
     quiet: bool = False,
 ) -> SearchResult:
-    """Search until `settings.evaluations` plans are scored; resume from `out/state.pt`.
+    """Search until `settings.evaluations` plans are scored, at least those of the rules.
+
+    Resumes from `out/state.pt`. A plan that comes up again is not scored again, and a controller
+    that has settled may end the search early.
 
     Writes out/state.pt, out/log.csv and TensorBoard events after every update.
     """
@@ -123,22 +135,22 @@ class _Search:
         self, problem: Problem, scorer: Callable[[Plan], Score], settings: SearchSettings, out: Path
     ) -> None:
         self.problem, self.scorer, self.settings, self.out = problem, scorer, settings, out
-        self.result = SearchResult(budget_params=problem.budget_params)
+        self.result = SearchResult([], problem.budget_params, settings.searcher)
         self.known: dict[str, Trial] = {}
         self.updates = 0
         self.controller_state: dict[str, Any] | None = None
 
     def run(self, bar: Any) -> None:
-        by_rule = [self._trial(rule(self.problem), name, bar) for name, rule in RULES.items()]
+        # The searcher first: of equal plans the first rule is named as the source.
+        names = sorted(RULES, key=lambda name: name != self.settings.searcher)
+        by_rule = [self._trial(RULES[name](self.problem), name, bar) for name in names]
         if self.settings.searcher != "reinforce":
             self._save(None)
             return
         first = min(by_rule, key=lambda t: t.score.errors)
         reinforce = Reinforce(
             self.problem,
-            ReinforceSettings(
-                self.settings.learning_rate, self.settings.entropy_weight, self.settings.rollouts
-            ),
+            ReinforceSettings(self.settings.learning_rate, self.settings.entropy_weight),
             prior=first.plan,
             clip=self.settings.reward == "hard",
             seed=self.settings.seed,
@@ -152,7 +164,8 @@ class _Search:
         # A controller that has settled repeats itself and scores nothing new: stop it in the end.
         most_updates = 4 * self.settings.evaluations // self.settings.rollouts + 1
         while len(self.result.trials) < self.settings.evaluations and self.updates < most_updates:
-            plans = reinforce.ask()
+            left = self.settings.evaluations - len(self.result.trials)
+            plans = reinforce.ask(min(self.settings.rollouts, left))
             reinforce.tell([self._trial(plan, "reinforce", bar).reward for plan in plans])
             self.updates += 1
             self._save(reinforce)
@@ -198,8 +211,9 @@ class _Search:
             "updates": self.updates,
             "controller": None if reinforce is None else reinforce.state_dict(),
         }
-        with write_atomically(self.out / "state.pt") as beside:
-            torch.save(state, beside)
+        # Through a Python file, as torch's own writer hides that the disk is full.
+        with write_atomically(self.out / "state.pt") as beside, beside.open("wb") as handle:
+            torch.save(state, handle)
         write_text(self.out / "log.csv", log_csv(self.result))
 
     def _log_update(self, reinforce: Reinforce, events: Any) -> None:

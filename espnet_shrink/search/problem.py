@@ -1,4 +1,4 @@
-"""What a searcher is given: sites, grids, a budget, spectra; and what it asks: the score of a plan."""
+"""What a searcher is given: sites, their grids and spectra, and a budget."""
 
 from __future__ import annotations
 
@@ -88,6 +88,8 @@ def largest_within_budget(problem: Problem, plan_at: Callable[[float], Plan]) ->
     return plan_at(low)
 
 
-def clipped(site: Site, rank: int) -> Rank:
-    """`rank`, at least 1, or dense from break-even on."""
-    return max(1, rank) if rank <= site.largest_useful_rank else DENSE
+def clipped(problem: Problem, site: Site, rank: int) -> Rank:
+    """`rank`, dense from break-even on, held between the ends of the site's grid."""
+    grid = problem.grid(site)
+    wanted: Rank = rank if rank <= site.largest_useful_rank else DENSE
+    return min(max(wanted, grid[0], key=site.params_at), grid[-1], key=site.params_at)

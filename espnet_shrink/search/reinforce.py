@@ -33,12 +33,10 @@ class ReinforceSettings:
     Attributes:
         learning_rate: of Adam.
         entropy_weight: price of certainty, in units of the normalised advantage.
-        rollouts: plans sampled and scored per update.
     """
 
     learning_rate: float = 0.01
-    entropy_weight: float = 0.02
-    rollouts: int = 6
+    entropy_weight: float = 0.3
 
 
 class Controller(torch.nn.Module):
@@ -82,10 +80,10 @@ class Reinforce:
         self._log_probs: list[torch.Tensor] = []
         self._entropies: list[torch.Tensor] = []
 
-    def ask(self) -> list[Plan]:
-        """Sample the next rollouts."""
+    def ask(self, rollouts: int) -> list[Plan]:
+        """Sample the next plans."""
         self._log_probs, self._entropies = [], []
-        return [self._rollout() for _ in range(self.settings.rollouts)]
+        return [self._rollout() for _ in range(rollouts)]
 
     def tell(self, rewards: list[float]) -> None:
         """Learn from the rewards of the plans last asked for, in their order."""
@@ -108,7 +106,8 @@ class Reinforce:
 
     def _rollout(self) -> Plan:
         sites = self.problem.sites
-        least_after = _suffix_sums([s.params_at(g[0]) for s, g in zip(sites, self.grids, strict=True)])
+        least = [s.params_at(grid[0]) for s, grid in zip(sites, self.grids, strict=True)]
+        least_after = _suffix_sums(least)
         left = self.problem.site_budget
         state = None
         previous = torch.tensor([self.controller.choice.num_embeddings - 1])
@@ -116,10 +115,8 @@ class Reinforce:
         ranks = {}
         for t, (site, grid) in enumerate(zip(sites, self.grids, strict=True)):
             share_left = torch.tensor([[left / max(self.problem.site_budget, 1)]])
-            inputs = torch.cat(
-                [self.controller.site(torch.tensor([t])), self.controller.choice(previous), share_left],
-                dim=1,
-            )
+            here = self.controller.site(torch.tensor([t]))
+            inputs = torch.cat([here, self.controller.choice(previous), share_left], dim=1)
             state = self.controller.cell(inputs, state)
             allowed = len(grid)
             if self.clip:
@@ -171,5 +168,3 @@ def _prior_logits(site: Site, grid: list[Any], prior: Plan, levels: int) -> torc
     distance = (torch.arange(len(grid)) - nearest) / PRIOR_WIDTH
     logits[: len(grid)] = -(distance**2) / 2
     return logits
-
-

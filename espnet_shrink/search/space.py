@@ -27,16 +27,15 @@ class SearchSpace:
             ShrinkError: sites unknown or missing, an empty grid, or a rank out of range.
         """
         by_name = {site.name: site for site in sites}
-        for name in sorted(set(self.grids) ^ set(by_name)):
+        for name in sorted(set(self.grids) ^ set(by_name), key=str):
             state = "no site of this model" if name in self.grids else "not in the search space"
             raise ShrinkError(f"{name} is {state}: make the space anew (stage 17)")
         for name, grid in self.grids.items():
-            limit = by_name[name].largest_useful_rank
             for rank in grid:
-                if rank != DENSE and not (isinstance(rank, int) and 1 <= rank <= limit):
+                if not by_name[name].allows(rank):
                     raise ShrinkError(
-                        f"rank {rank!r} in the grid of {name} is out of range: "
-                        f"give 1 to {limit} (below break-even), or {DENSE}"
+                        f"rank {rank!r} in the grid of {name} is out of range: give 1 to "
+                        f"{by_name[name].largest_useful_rank} (below break-even), or {DENSE}"
                     )
             if not grid or list(grid) != sorted(set(grid), key=by_name[name].params_at):
                 raise ShrinkError(f"the grid of {name} must hold ascending ranks, each once")
@@ -68,7 +67,9 @@ class SearchSpace:
             isinstance(entry, dict) and isinstance(entry.get("ranks"), list)
             for entry in sites.values()
         ):
-            raise ShrinkError(f"{path} is no search space: it needs `sites: {{name: {{ranks: []}}}}`")
+            raise ShrinkError(
+                f"{path} is no search space: it needs `sites: {{name: {{ranks: []}}}}`"
+            )
         return cls({name: entry["ranks"] for name, entry in sites.items()})
 
 

@@ -23,14 +23,20 @@ run_args=$(printf '%q ' "$0" "$@")
 . scripts/asr/decode.sh
 . scripts/asr/pack.sh
 
-log "Skipped stages: ${skip_stages}"
-for _stage in $(seq 15); do
-    if [ "${_stage}" -ge "${stage}" ] && [ "${_stage}" -le "${stop_stage}" ] \
-        && ! [[ " ${skip_stages} " == *" ${_stage} "* ]]; then
-        "stage_${_stage}"
+# In braces, so that bash has read it all: a change of this file does not disturb a run.
+{
+    log "Skipped stages: ${skip_stages}"
+    if is_selected 7 || is_selected 8 || is_selected 11; then
+        require_gpus
     fi
-    if [ "${_stage}" -eq 11 ] && [ -n "${download_model}" ]; then
-        use_downloaded_model
-    fi
-done
-log "Successfully finished. [elapsed=${SECONDS}s]"
+    for _stage in $(seq 15); do
+        if is_selected "${_stage}"; then
+            "stage_${_stage}"
+        fi
+        if [ "${_stage}" -eq 11 ] && [ -n "${download_model}" ]; then
+            use_downloaded_model
+        fi
+    done
+    log "Successfully finished. [elapsed=${SECONDS}s]"
+    exit 0
+}

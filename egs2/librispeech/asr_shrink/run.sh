@@ -26,7 +26,7 @@ rounds_config=conf/rounds.yaml
 search_config=conf/search.yaml
 proxy_size=100     # utterances of the proxy set, chosen from dev
 seed=0             # of the proxy set and the searches
-nbpe=              # BPE vocabulary; empty: 100 for mini, 30 for digits, 1000 for librispeech
+nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
 
 own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config
      inference_tag asr_exp shrink_exp target rounds_config search_config proxy_size seed nbpe"
@@ -58,7 +58,7 @@ if [ -z "${corpus}" ]; then
 fi
 . local/sets.sh
 case "${corpus}" in
-    mini) nbpe=${nbpe:-100} ;;
+    mini) nbpe=${nbpe:-250} ;;
     digits) nbpe=${nbpe:-30} ;;
     librispeech) nbpe=${nbpe:-1000} ;;
 esac
@@ -87,21 +87,25 @@ asr_opts=(
     ${others[@]+"${others[@]}"}
 )
 
+# Stages die with this script, even at kill -9, so that the next run finds nobody at work.
+tied=()
+if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
+
 # Data first: stages 6 and on need what stages 1-5 leave.
 if [ "${stage}" -gt 5 ] && [ ! -s "dump/raw/${valid_set}/text" ]; then
     if [ "${corpus}" = mini ]; then
         log "The embedded corpus is not prepared yet: running stages 1 to 5 first."
-        ./asr.sh "${asr_opts[@]}" --stage 1 --stop_stage 5
+        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage 1 --stop_stage 5
     else
         fail "corpus ${corpus} is not prepared (no dump/raw/${valid_set}):" \
             "run ./run.sh --corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --stage 1 first"
     fi
 fi
 # Also with --stage 16 and on, where it runs nothing: it refuses options that it does not know.
-./asr.sh "${asr_opts[@]}" --stage "${stage}" --stop_stage "$((stop_stage < 15 ? stop_stage : 15))"
+${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage "${stage}" --stop_stage "$((stop_stage < 15 ? stop_stage : 15))"
 
 if [ "${stop_stage}" -ge 16 ]; then
-    local/shrink.sh --stage "${stage}" --stop_stage "${stop_stage}" --ngpu "${ngpu}" \
+    ${tied[@]+"${tied[@]}"} local/shrink.sh --stage "${stage}" --stop_stage "${stop_stage}" --ngpu "${ngpu}" \
         --corpus "${corpus}" --asr_exp "${asr_exp}" --shrink_exp "${shrink_exp}" \
         --valid_set "${valid_set}" --test_sets "${test_sets}" --inference_tag "${inference_tag}" \
         --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \

@@ -34,7 +34,9 @@ asr_opts=("$@")
 . ./path.sh
 
 dev=dump/raw/${valid_set}
-shrink() { python3 -W ignore -m espnet_shrink.cli "$@"; }
+tied=()
+if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
+shrink() { ${tied[@]+"${tied[@]}"} python3 -W ignore -m espnet_shrink.cli "$@"; }
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
 final_exp() {
     sed -n 's/^final: \([0-9][0-9]*\)$/round\1/p' "${shrink_exp}/rounds.yaml" 2> /dev/null || true
@@ -77,7 +79,7 @@ if runs 20; then
         if grep -q '^status: accepted' "${record}"; then exps+=("$(dirname "${record}")"); fi
     done
     for exp in "${exps[@]}"; do
-        ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 13
+        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 13
     done
 fi
 
@@ -92,7 +94,7 @@ if runs 22; then
     final=$(final_exp)
     [ -n "${final}" ] || fail "no round of ${shrink_exp} was accepted: there is no model to pack"
     log "Stage 22: Pack ${shrink_exp}/${final}"
-    ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" --stage 14 --stop_stage 14 \
+    ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" --stage 14 --stop_stage 14 \
         --skip_packing false
     log "Packed: $(ls "${shrink_exp}/${final}"/*.zip)"
 fi

@@ -30,7 +30,9 @@ decode_set() {
         command=${cuda_cmd}
         gpus=1
     fi
-    count=$(count_jobs "${inference_nj}" "${data}/wav.scp")
+    # As many as asked for, even on fewer processors: what an interrupted run has done is kept by job.
+    count=$(count_lines "${data}/wav.scp")
+    [ "${count}" -le "${inference_nj}" ] || count=${inference_nj}
     # Jobs that an interrupted run of the very same decoding has finished are kept.
     { cat "${dir}/.decode.done.pending" && echo "${count} jobs"; } >"${dir}/.fingerprint"
     if ! cmp -s "${dir}/.fingerprint" "${logdir}/fingerprint"; then

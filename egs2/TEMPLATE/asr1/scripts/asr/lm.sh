@@ -69,7 +69,6 @@ stage_8() {
     log "PPL: ${lm_test_text}: $(cat "${lm_exp}/perplexity_test/ppl")"
 }
 compute_perplexity() {
-    require_gpu
     # shellcheck disable=SC2086
     OMP_NUM_THREADS=${ALL_THREADS} "${TIED[@]}" ${cuda_cmd} --gpu "${ngpu}" \
         "${lm_exp}/perplexity_test/lm_calc_perplexity.log" \

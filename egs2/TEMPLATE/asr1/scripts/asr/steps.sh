@@ -11,6 +11,11 @@ fail() {
     exit 2
 }
 
+# is_selected STAGE: is it between --stage and --stop_stage, and not left out?
+is_selected() {
+    [ "$1" -ge "${stage}" ] && [ "$1" -le "${stop_stage}" ] && ! [[ " ${skip_stages} " == *" $1 "* ]]
+}
+
 help_text() {
     cat <<MESSAGE
 Usage: $0 --train_set NAME --valid_set NAME --test_sets "NAME..." [option value]...
@@ -36,6 +41,7 @@ if command -v setpriv >/dev/null; then
     TIED=(setpriv --pdeathsig KILL --)
 fi
 ALL_THREADS=${OMP_NUM_THREADS:-$(nproc)}
+PROCESSORS=$(env -u OMP_NUM_THREADS nproc)
 
 # run_jobs COMMAND N LOG PROGRAM...: N parallel jobs of one thread each; JOB stands for the number.
 run_jobs() {
@@ -90,10 +96,12 @@ count_lines() {
     awk 'END { print NR }' "$1"
 }
 
-# count_jobs LIMIT FILE...: no more jobs than the shortest file has lines.
+# count_jobs LIMIT FILE...: no more jobs than the shortest file has lines, nor than processors
+# here: jobs that wait for one would only load ESPnet once more.
 count_jobs() {
     local smallest=$1 lines file
     shift
+    [ "${smallest}" -le "${PROCESSORS}" ] || smallest=${PROCESSORS}
     for file in "$@"; do
         lines=$(count_lines "${file}")
         [ "${lines}" -ge "${smallest}" ] || smallest=${lines}

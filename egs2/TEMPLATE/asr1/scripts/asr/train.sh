@@ -30,10 +30,13 @@ split_training() {
         --output_dir "${split_dir}"
 }
 
-require_gpu() {
-    [ "${ngpu}" -eq 0 ] || python3 -c \
-        "import sys, torch; sys.exit(torch.cuda.device_count() < ${ngpu})" 2>/dev/null \
-        || fail "--ngpu ${ngpu}, but PyTorch finds fewer GPUs here: use --ngpu 0 for the CPU"
+require_gpus() {
+    local found
+    [ "${ngpu}" -gt 0 ] || return 0
+    found=$(python3 -c 'import torch; print(torch.cuda.device_count())' 2>/dev/null) \
+        || fail "PyTorch is missing: pip install espnet_shrink"
+    [ "${found}" -ge "${ngpu}" ] \
+        || fail "--ngpu ${ngpu}, but PyTorch finds ${found} GPUs: use --ngpu 0 to train on the CPU"
 }
 
 # begin_training FOLDER CONFIG OPTIONS INPUTS: see to it that what is in FOLDER, if anything, comes
@@ -73,7 +76,6 @@ same_training() { # with the variables of begin_training
 train_model() {
     local folder=$1 status=0 number
     shift
-    require_gpu
     if [ -f "${folder}/train.log" ]; then
         number=1
         while [ -e "${folder}/train.${number}.log" ]; do

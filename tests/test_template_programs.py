@@ -73,8 +73,21 @@ def test_help_is_printed_and_ends_well():
 
 def test_jobs_run_each_with_its_number_and_log(tmp_path):
     log = tmp_path / "logs" / "job.N.log"
-    result = jobs("--gpu", 0, "--mem", "4G", "--num-threads", 2, "--name", "x", "N=2:4", log,
-                  "bash", "-c", f"echo out N; echo hi >{tmp_path}/N.txt")  # fmt: skip
+    result = jobs(
+        "--gpu",
+        0,
+        "--mem",
+        "4G",
+        "--num-threads",
+        2,
+        "--name",
+        "x",
+        "N=2:4",
+        log,
+        "bash",
+        "-c",
+        f"echo out N; echo hi >{tmp_path}/N.txt",
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["2.txt", "3.txt", "4.txt"]
     assert "out 3" in (tmp_path / "logs" / "job.3.log").read_text()
@@ -83,22 +96,30 @@ def test_jobs_run_each_with_its_number_and_log(tmp_path):
 
 def test_jobs_run_at_the_same_time(tmp_path):
     # Each job waits for the other's file, so one after the other they would never end.
-    wait = f"touch {tmp_path}/JOB; until [ -e {tmp_path}/1 ] && [ -e {tmp_path}/2 ]; do sleep 0.1; done"
-    result = jobs("--max_jobs_run", 2, "JOB=1:2", tmp_path / "JOB.log",
-                  "timeout", 20, "bash", "-c", wait)  # fmt: skip
+    wait = f"cd {tmp_path}; touch JOB; until [ -e 1 ] && [ -e 2 ]; do sleep 0.1; done"
+    result = jobs(
+        "--max_jobs_run", 2, "JOB=1:2", tmp_path / "JOB.log", "timeout", 20, "bash", "-c", wait
+    )
     assert result.returncode == 0
 
 
 def test_a_failed_job_names_its_log_its_last_line_and_gives_its_status(tmp_path):
-    result = jobs("JOB=1:3", tmp_path / "JOB.log", "bash", "-c", "echo bad JOB; [ JOB != 2 ] || exit 7")
+    result = jobs(
+        "JOB=1:3", tmp_path / "JOB.log", "bash", "-c", "echo bad JOB; [ JOB != 2 ] || exit 7"
+    )
     assert result.returncode == 7
     assert result.stderr.count("\n") == 1
     assert f"{tmp_path}/2.log" in result.stderr and "bad 2" in result.stderr
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--what", "1", "log", "true"], ["log"], ["JOB=0:2", "log", "true"],
-                  ["JOB=1:2", "one.log", "true"]]  # fmt: skip
+    "arguments",
+    [
+        ["--what", "1", "log", "true"],
+        ["log"],
+        ["JOB=0:2", "log", "true"],
+        ["JOB=1:2", "one.log", "true"],
+    ],
 )
 def test_a_bad_job_call_is_one_line_and_status_2(arguments, tmp_path):
     result = run(TEMPLATE / "utils" / "run.pl", *arguments, cwd=tmp_path)
@@ -124,8 +145,19 @@ def test_jobs_die_when_their_runner_is_killed(tmp_path):
 
 
 def check(folder: Path, command: str = "do it", inputs: str = "in.txt") -> int:
-    return run("python3", TEMPLATE / "pyscripts" / "once.py", "check", ".done", "--command", command,
-               "--inputs", *inputs.split(), "--outputs", "out.txt", cwd=folder).returncode  # fmt: skip
+    return run(
+        "python3",
+        TEMPLATE / "pyscripts" / "once.py",
+        "check",
+        ".done",
+        "--command",
+        command,
+        "--inputs",
+        *inputs.split(),
+        "--outputs",
+        "out.txt",
+        cwd=folder,
+    ).returncode
 
 
 @pytest.fixture
@@ -134,8 +166,15 @@ def done(tmp_path):
     (tmp_path / "in.txt").write_text("in")
     assert check(tmp_path) == 1
     (tmp_path / "out.txt").write_text("out")
-    marked = run("python3", TEMPLATE / "pyscripts" / "once.py", "mark", ".done",
-                 "--outputs", "out.txt", cwd=tmp_path)  # fmt: skip
+    marked = run(
+        "python3",
+        TEMPLATE / "pyscripts" / "once.py",
+        "mark",
+        ".done",
+        "--outputs",
+        "out.txt",
+        cwd=tmp_path,
+    )
     assert marked.returncode == 0
     return tmp_path
 
@@ -162,8 +201,15 @@ def test_a_step_is_done_again_when_something_changed(done, change):
 
 
 def test_a_missing_input_is_named(done):
-    result = run("python3", TEMPLATE / "pyscripts" / "once.py", "check", ".done", "--inputs", "no.txt",
-                 cwd=done)  # fmt: skip
+    result = run(
+        "python3",
+        TEMPLATE / "pyscripts" / "once.py",
+        "check",
+        ".done",
+        "--inputs",
+        "no.txt",
+        cwd=done,
+    )
     assert result.returncode == 2
     assert "no.txt" in result.stderr and result.stderr.count("\n") == 1
     assert (done / ".done").exists()
@@ -223,14 +269,17 @@ def test_each_finished_epoch_of_a_training_log_is_one_line(tmp_path):
     log.write_text(
         "[a] 2024 (trainer:336) INFO: 1/2epoch started\n"
         "[a] 2024 (trainer:384) INFO: 1epoch results: [train] iter_time=0.1, loss=3.5, acc=0.4,"
-        " time=2 seconds, total_count=5, [valid] loss=3.0, acc=0.5, cer_ctc=0.7, [att_plot] time=1\n"
+        " time=2 seconds, total_count=5, [valid] loss=3.0, acc=0.5, cer_ctc=0.7"
+        ", [att_plot] time=1\n"
         "[a] 2024 (trainer:325) INFO: 2/2epoch started. Estimated time to finish: 9 seconds\n"
         "[a] 2024 (trainer:384) INFO: 2epoch results: [train] loss=2.5, [valid] loss=2.0\n"
     )
     follower = subprocess.Popen(
         ["python3", TEMPLATE / "pyscripts" / "progress.py", "train", log],
-        env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     first = follower.stdout.readline()
     second = follower.stdout.readline()
     follower.terminate()
@@ -240,3 +289,48 @@ def test_each_finished_epoch_of_a_training_log_is_one_line(tmp_path):
         " valid loss 3.0, acc 0.5, cer_ctc 0.7, 9 seconds left\n"
     )
     assert second == "epoch 2/2: train loss 2.5; valid loss 2.0\n"
+
+
+def begin_training(folder: Path, config: str, arguments: str = "--max_epoch 2") -> str:
+    (folder / "conf.yaml").write_text(config)
+    script = f"""set -euo pipefail
+    ln -sfn {TEMPLATE}/pyscripts pyscripts
+    . {TEMPLATE}/scripts/asr/steps.sh; . {TEMPLATE}/scripts/asr/train.sh
+    begin_training exp conf.yaml "{arguments}" data.txt
+    """
+    result = run("bash", "-c", script, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("change", ["arguments", "configuration", "data", "killed"])
+def test_a_training_resumes_only_one_with_the_same_options_and_data(tmp_path, change):
+    (tmp_path / "data.txt").write_text("data")
+    begin_training(tmp_path, "lr: 1\nmax_epoch: 2\n")
+    checkpoint = tmp_path / "exp" / "checkpoint.pth"
+    checkpoint.write_text("first")
+    # More epochs are the same training.
+    assert begin_training(tmp_path, "lr: 1\nmax_epoch: 5\n", "--max_epoch 9") == ""
+    assert checkpoint.exists()
+
+    if change == "data":
+        (tmp_path / "data.txt").write_text("other data")
+    elif change == "killed":
+        # ... between the look at the marker and the move.
+        (tmp_path / "exp" / ".started").rename(tmp_path / "exp" / ".started.pending")
+    said = begin_training(
+        tmp_path,
+        "lr: 2\n" if change == "configuration" else "lr: 1\n",
+        "--lr 3" if change == "arguments" else "",
+    )
+    assert "exp.old1" in said
+    assert not checkpoint.exists()
+    assert (tmp_path / "exp.old1" / "checkpoint.pth").read_text() == "first"
+
+
+def test_a_training_from_elsewhere_is_resumed(tmp_path):
+    (tmp_path / "data.txt").write_text("data")
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "checkpoint.pth").write_text("theirs")
+    assert begin_training(tmp_path, "lr: 1\n") == ""
+    assert (tmp_path / "exp" / "checkpoint.pth").exists()

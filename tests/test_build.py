@@ -1,0 +1,157 @@
+"""Plans put into models, folded back, and rebuilt from a config."""
+
+import copy
+
+import pytest
+import torch
+from toy import close, random_plan, toy, utterance
+
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.layers import LowRankLinear, LowRankLSTM, LowRankLSTMCell
+from espnet_shrink.lowrank.build import adapter_conf, build_from_conf, factorise, fold, plan_of
+from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.plan import DENSE, Plan, dense_plan
+
+
+def parts_of(model):
+    return decompose_sites(dict(model.named_parameters()), survey(model).sites, None)
+
+
+def factorised(plan, seed=0):
+    model = toy(seed)
+    factorise(model, plan, factors_of(plan, parts_of(model)))
+    return model
+
+
+def some_plan(seed=0):
+    return random_plan(survey(toy()).sites, seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_factorised_and_folded_equal_the_dense_model_with_products(seed):
+    plan, (x, tokens) = some_plan(seed), utterance(9)
+    expected = toy()
+    parts = parts_of(expected)
+    for name, rank in plan.factored.items():
+        expected.get_parameter(name).data.copy_(parts[name].product(rank))
+    model = factorised(plan)
+    with torch.no_grad():
+        wanted = expected(x, tokens)
+        close(model(x, tokens), wanted)
+        fold(model)
+        close(model(x, tokens), wanted)
+    assert model.state_dict().keys() == expected.state_dict().keys()
+    close(dict(model.state_dict()), dict(expected.state_dict()))
+
+
+def test_layers_become_their_low_rank_twins_and_keep_the_mode():
+    ranks = {"birnn.weight_hh_l1": 2, "proj.weight": 3, "cell.weight_ih": 4}
+    plan = Plan({**dense_plan(survey(toy()).sites).ranks, **ranks})
+    model = factorised(plan)
+    assert type(model.birnn) is LowRankLSTM and model.birnn.ranks == {"weight_hh_l1": 2}
+    assert type(model.proj) is LowRankLinear and model.proj.rank == 3
+    assert type(model.cell) is LowRankLSTMCell and model.cell.ranks == {"weight_ih": 4}
+    assert type(model.out) is torch.nn.Linear
+    assert not any(module.training for module in model.modules())
+
+
+def test_state_dict_names_and_shapes_follow_the_plan():
+    plan = some_plan(1)
+    dense, model = toy().state_dict(), factorised(plan)
+    wanted = {}
+    for name, tensor in dense.items():
+        if name not in plan.factored:
+            # The bias of a factored Linear belongs to its second factor.
+            owner, _, last = name.rpartition(".")
+            moved = last == "bias" and f"{owner}.weight" in plan.factored
+            wanted[f"{owner}.U.bias" if moved else name] = tuple(tensor.shape)
+            continue
+        rank, (rows, columns) = plan.factored[name], tensor.shape
+        linear = name.removesuffix(".weight") if name.endswith(".weight") else None
+        wanted[f"{linear}.U.weight" if linear else f"{name}_U"] = (rows, rank)
+        wanted[f"{linear}.V.weight" if linear else f"{name}_V"] = (rank, columns)
+    assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == wanted
+
+
+def test_a_dense_plan_changes_nothing():
+    model = toy()
+    before = copy.deepcopy(model.state_dict())
+    factorise(model, dense_plan(survey(model).sites), {})
+    assert model.state_dict().keys() == before.keys()
+    close(dict(model.state_dict()), dict(before), 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_model_built_from_its_config_loads_the_factored_state_strictly(seed):
+    plan, (x, tokens) = some_plan(seed), utterance(7)
+    trained = factorised(plan)
+    fresh = toy(seed=99)
+    build_from_conf(fresh, adapter_conf(plan, "0123"))
+    fresh.load_state_dict(trained.state_dict(), strict=True)
+    with torch.no_grad():
+        close(fresh(x, tokens), trained(x, tokens), 0)
+
+
+def test_the_config_holds_the_whole_plan():
+    plan = some_plan()
+    assert adapter_conf(plan, "0123") == {"base_hash": "0123", "ranks": plan.ranks}
+
+
+def bad_confs():
+    good = adapter_conf(some_plan(), "0123")
+    ranks = good["ranks"]
+    changed = {"unknown site": {**ranks, "encoder.weight": 3}, "site by number": {**ranks, 3: 3}}
+    changed["missing site"] = {name: rank for name, rank in ranks.items() if name != "proj.weight"}
+    for bad in (0, -1, 2.5, True, 6, 10**6, "3", None):
+        changed[f"rank {bad!r}"] = {**ranks, "proj.weight": bad}
+    confs = {name: {**good, "ranks": changed[name]} for name in changed}
+    confs["nothing"] = {}
+    confs["no ranks"] = {"base_hash": "0123"}
+    confs["no hash"] = {"ranks": ranks}
+    confs["ranks as a list"] = {**good, "ranks": list(ranks)}
+    confs["ranks as None"] = {**good, "ranks": None}
+    confs["unknown key"] = {**good, "rank": 3}
+    confs["numbered key"] = {**good, 7: 3}
+    return confs
+
+
+@pytest.mark.parametrize("conf", bad_confs().values(), ids=bad_confs().keys())
+def test_a_bad_config_is_one_line_and_leaves_the_model_alone(conf):
+    model = toy()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ShrinkError) as caught:
+        build_from_conf(model, conf)
+    assert "\n" not in str(caught.value)
+    assert model.state_dict().keys() == before.keys()
+    close(dict(model.state_dict()), dict(before), 0)
+
+
+def test_a_plan_that_does_not_fit_is_refused_before_anything_changes():
+    model = toy()
+    plan = Plan({**some_plan().ranks, "out.weight": 9})
+    with pytest.raises(ShrinkError, match="rank 9 of out.weight"):
+        factorise(model, plan, {})
+    assert not any(isinstance(module, LowRankLSTM) for module in model.modules())
+
+
+def test_a_model_knows_its_plan_until_it_is_folded():
+    plan = some_plan()
+    assert plan_of(toy()) == dense_plan(survey(toy()).sites)
+    model = factorised(plan)
+    assert plan_of(model) == plan
+    assert plan_of(copy.deepcopy(model)) == plan
+    fresh = toy()
+    build_from_conf(fresh, adapter_conf(plan, "0123"))
+    assert plan_of(fresh) == plan
+    fold(model)
+    assert set(plan_of(model).ranks.values()) == {DENSE}
+    assert plan_of(model).ranks.keys() == plan.ranks.keys()
+
+
+def test_folded_models_can_be_factorised_again():
+    model = factorised(some_plan(0))
+    fold(model)
+    again = some_plan(1)
+    factorise(model, again, factors_of(again, parts_of(model)))
+    assert plan_of(model) == again

@@ -1,0 +1,198 @@
+"""Second moments and use counts, against sums written out by hand."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from toy import TOKENS, close, toy, utterance
+
+from espnet_shrink.lowrank.moments import collect
+from espnet_shrink.lowrank.sites import survey
+
+LENGTHS = (9, 1, 4)
+
+
+def observe(model, run):
+    return collect(model, survey(model).sites, run)
+
+
+def mean_square(rows):
+    """(N, d) -> (d, d): the mean of x x^T."""
+    return sum(torch.outer(row, row) for row in rows) / len(rows)
+
+
+def step(x, h, c, w_ih, w_hh, b_ih, b_hh):
+    """One LSTM step by its definition."""
+    i, f, g, o = (w_ih @ x + b_ih + w_hh @ h + b_hh).chunk(4)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def unroll(lstm, layer, suffix, frames):
+    """The states before each step, and the outputs, of one direction over (T, in)."""
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    weights = [getattr(lstm, f"{kind}_l{layer}{suffix}") for kind in kinds]
+    h = c = torch.zeros(lstm.hidden_size)
+    before, outputs = [], []
+    for x in reversed(frames) if suffix else frames:
+        before.append(h)
+        h, c = step(x, h, c, *weights)
+        outputs.append(h)
+    return before, outputs[::-1] if suffix else outputs
+
+
+def lstm_by_hand(lstm, utterances):
+    """Weight name -> the inputs that it met."""
+    met = {}
+    for frames in utterances:
+        frames = list(frames)
+        for layer in range(lstm.num_layers):
+            both = []
+            for suffix in ("", "_reverse") if lstm.bidirectional else ("",):
+                before, outputs = unroll(lstm, layer, suffix, frames)
+                met.setdefault(f"weight_ih_l{layer}{suffix}", []).extend(frames)
+                met.setdefault(f"weight_hh_l{layer}{suffix}", []).extend(before)
+                both.append(outputs)
+            frames = [torch.cat(parts) for parts in zip(*both, strict=True)]
+    return met
+
+
+def check_lstm(lstm, utterances, run):
+    model = nn.ModuleDict({"rnn": lstm.eval()})
+    seen = observe(model, run)
+    with torch.no_grad():
+        met = lstm_by_hand(lstm, utterances)
+    assert seen.uses == {f"rnn.{name}": len(rows) for name, rows in met.items()}
+    assert seen.moments.keys() == seen.uses.keys()
+    for name, rows in met.items():
+        close(seen.moments[f"rnn.{name}"], mean_square(rows))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_lstm_moments_of_each_layer_and_direction(bidirectional, batch_first, packed):
+    torch.manual_seed(0)
+    lstm = nn.LSTM(10, 7, 2, bidirectional=bidirectional, batch_first=batch_first)
+    utterances = [torch.randn(length, 10) for length in LENGTHS]
+
+    def run():
+        for frames in utterances:
+            batch = frames[None] if batch_first else frames[:, None]
+            lengths = torch.tensor([len(frames)])
+            lstm(pack_padded_sequence(batch, lengths, batch_first) if packed else batch)
+
+    check_lstm(lstm, utterances, run)
+
+
+def test_lstm_of_three_layers_without_bias_on_unbatched_input():
+    torch.manual_seed(0)
+    lstm = nn.LSTM(10, 7, 3, bidirectional=True)
+    with torch.no_grad():
+        for name, parameter in lstm.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+    plain = nn.LSTM(10, 7, 3, bidirectional=True, bias=False)
+    plain.load_state_dict({k: v for k, v in lstm.state_dict().items() if k.startswith("weight")})
+    frames = torch.randn(6, 10)
+    seen = observe(nn.ModuleDict({"rnn": plain.eval()}), lambda: plain(frames))
+    with torch.no_grad():
+        met = lstm_by_hand(lstm, [frames])
+    for name, rows in met.items():
+        close(seen.moments[f"rnn.{name}"], mean_square(rows))
+
+
+def test_linear_moments_over_all_utterances_and_calls():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8))
+    inputs = [torch.randn(1, length, 6) for length in LENGTHS] + [torch.randn(6)]
+    seen = observe(model, lambda: [model(x) for x in inputs])
+    rows = torch.cat([x.reshape(-1, 6) for x in inputs])
+    assert seen.uses == {"0.weight": sum(LENGTHS) + 1}
+    close(seen.moments["0.weight"], mean_square(rows))
+
+
+@pytest.mark.parametrize("as_keyword", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
+def test_cell_moments_in_a_loop(batched, as_keyword):
+    torch.manual_seed(0)
+    cell = nn.LSTMCell(6, 5)
+    inputs = torch.randn(8, 6)
+
+    def run():
+        state = None
+        for x in inputs:
+            x = x[None] if batched else x
+            state = cell(x, hx=state) if as_keyword else cell(x, state) if state else cell(x)
+
+    seen = observe(nn.ModuleDict({"cell": cell}), run)
+    with torch.no_grad():
+        h = c = torch.zeros(5)
+        before = []
+        for x in inputs:
+            before.append(h)
+            h, c = step(x, h, c, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    assert seen.uses == {"cell.weight_ih": 8, "cell.weight_hh": 8}
+    close(seen.moments["cell.weight_ih"], mean_square(inputs))
+    close(seen.moments["cell.weight_hh"], mean_square(before))
+
+
+def test_convolutions_are_used_once_per_output_position():
+    model = nn.Sequential(nn.Conv1d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv1d(4, 6, 1))
+    seen = observe(model, lambda: model(torch.randn(1, 3, 11)))
+    assert seen.uses == {"0.weight": 5, "2.weight": 5} and seen.moments == {}
+    square = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2))
+    assert observe(square, lambda: square(torch.randn(1, 1, 11, 9))).uses == {"0.weight": 5 * 4}
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.GRU(5, 6, batch_first=True), nn.LSTM(5, 6, 2, proj_size=2, batch_first=True)]
+)
+def test_recurrent_layers_without_sites_are_counted(layer):
+    seen = observe(nn.ModuleDict({"rnn": layer}), lambda: layer(torch.randn(1, 7, 5)))
+    weights = {f"rnn.{name}": 7 for name, _ in layer.named_parameters() if "weight" in name}
+    assert seen.uses == weights and seen.moments == {}
+
+
+def test_uses_of_tied_weights_add_up_under_the_name_the_model_counts():
+    model = nn.ModuleDict({"a": nn.Linear(5, 5), "b": nn.Linear(5, 5)})
+    model["b"].weight = model["a"].weight
+    x = torch.randn(1, 3, 5)
+    assert observe(model, lambda: model["b"](model["a"](x))).uses == {"a.weight": 6}
+
+
+def test_the_whole_toy_is_seen_and_left_without_hooks():
+    model, (x, tokens) = toy(), utterance(12)
+    sites = survey(model).sites
+    seen = observe(model, lambda: model(x, tokens))
+    assert seen.moments.keys() == {site.name for site in sites}
+    assert set(seen.uses.values()) == {12}
+    for site in sites:
+        moment = seen.moments[site.name]
+        assert moment.shape == (site.shape[1],) * 2 and moment.dtype == torch.float32
+        close(moment, moment.T)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_hooks_are_removed_when_the_pass_fails():
+    model, (x, _) = toy(), utterance(3)
+    with pytest.raises(IndexError):
+        observe(model, lambda: model(x, [TOKENS] * 3))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 1, 5), (1, 2, 5)])
+def test_more_than_one_utterance_at_a_time_is_refused(shape, batch_first):
+    lstm = nn.LSTM(5, 6, batch_first=batch_first)
+    x = torch.randn(shape)
+    utterances = shape[0 if batch_first else 1]
+    model = nn.ModuleDict({"rnn": lstm})
+    if utterances == 1:
+        assert observe(model, lambda: lstm(x)).uses["rnn.weight_ih_l0"] == 2
+        return
+    with pytest.raises(ValueError, match="one utterance at a time"):
+        observe(model, lambda: lstm(x))
+    lengths = torch.ones(utterances, dtype=torch.long)
+    with pytest.raises(ValueError, match="one utterance at a time"):
+        observe(model, lambda: lstm(pack_padded_sequence(x, lengths, batch_first)))

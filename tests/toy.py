@@ -1,0 +1,81 @@
+"""A small model with every kind of site, and made-up search problems, for several test files."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from espnet_shrink.cost import CostModel
+from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.space import geometric_space
+
+FEATURES, TOKENS = 8, 11
+
+
+class Toy(nn.Module):
+    """Convolution, two-layer bidirectional LSTM, projection, and a loop over an LSTM cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(TOKENS, 6)
+        self.conv = nn.Conv1d(FEATURES, 10, 3, padding=1)
+        self.birnn = nn.LSTM(10, 7, num_layers=2, bidirectional=True, batch_first=True)
+        self.proj = nn.Linear(14, 9)
+        self.cell = nn.LSTMCell(15, 8)
+        self.out = nn.Linear(8, TOKENS)
+
+    def forward(self, x, tokens):
+        """x (1, T, FEATURES), tokens: T numbers -> (1, T, TOKENS)."""
+        h = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        h = torch.tanh(self.proj(self.birnn(h)[0]))
+        state, outputs = None, []
+        for t, token in enumerate(tokens):
+            step = torch.cat([h[:, t], self.embed(torch.tensor([token]))], dim=1)
+            state = self.cell(step, state)
+            outputs.append(self.out(state[0]))
+        return torch.stack(outputs, dim=1)
+
+
+def toy(seed=0):
+    torch.manual_seed(seed)
+    return Toy().eval()
+
+
+def utterance(length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, length, FEATURES, generator=generator)
+    return x, torch.randint(TOKENS, (length,), generator=generator).tolist()
+
+
+def random_plan(sites, seed):
+    """A rank in range, or dense, for every site."""
+    generator = np.random.default_rng(seed)
+    ranks = {}
+    for site in sites:
+        rank = int(generator.integers(0, site.largest_useful_rank + 1))
+        ranks[site.name] = rank or DENSE
+    return Plan(ranks)
+
+
+def close(actual, expected, tolerance=1e-5):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def problem(
+    shapes, compression, seed=0, decay=(0.02, 0.3), levels=8, min_rank=1, fixed=100,
+    dtype=np.float64,
+):  # fmt: skip
+    """A problem of sites with these shapes and exponentially falling spectra.
+
+    `compression` counts the sites alone; `fixed` parameters come on top of the budget.
+    """
+    generator = np.random.default_rng(seed)
+    sites = [Site(f"site{i}.weight", shape, "linear") for i, shape in enumerate(shapes)]
+    numels = {site.name: site.params for site in sites} | {"bias": fixed}
+    energies = {}
+    for site in sites:
+        falls = np.exp(-generator.uniform(*decay) * np.arange(site.full_rank))
+        energies[site.name] = (generator.uniform(0.5, 5.0) * falls**2).astype(dtype)
+    budget = fixed + int(sum(site.params for site in sites) / compression)
+    space = geometric_space(sites, levels, min_rank)
+    return Problem(CostModel(sites, numels, {}), space, budget, energies)
