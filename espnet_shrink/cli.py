@@ -28,6 +28,9 @@ recipe folder, since the paths in ESPnet's configs are relative to it. Every ver
 it was cut off, and does nothing when its result is there already."""
 
 
+Verb = Callable[[argparse.Namespace], None]
+
+
 def _proxy(args: argparse.Namespace) -> None:
     from espnet_shrink.stages import make_proxy, open_baseline
 
@@ -160,24 +163,26 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        new = verbs.add_parser(
-            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+    def verb(name: str, run: Verb, text: str) -> argparse.ArgumentParser:
+        show_defaults = argparse.ArgumentDefaultsHelpFormatter
+        new = verbs.add_parser(name, help=text, description=text, formatter_class=show_defaults)
         new.set_defaults(run=run)
         new.add_argument("--exp", type=Path, required=True, help="ESPnet experiment folder")
         new.add_argument("--out", type=Path, required=True, help="folder to write to")
         if name != "report":
             new.add_argument(
-                "--checkpoint", help="model file in EXP; by default the first of valid.acc.ave.pth, "
+                "--checkpoint",
+                help="model file in EXP; by default the first of valid.acc.ave.pth, "
                 "valid.loss.ave.pth, valid.acc.best.pth, latest.pth",
-            )  # fmt: skip
+            )
         return new
 
     proxy = verb("proxy", _proxy, "choose the few utterances on which plans are scored")
     proxy.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     proxy.add_argument("--size", type=int, default=100, help="utterances to choose")
-    proxy.add_argument("--method", default="stratified", help="random, or stratified (by length and baseline errors)")
+    proxy.add_argument(
+        "--method", default="stratified", help="random or stratified (by length and errors)"
+    )
     proxy.add_argument("--seed", type=int, default=0, help="random seed")
 
     space = verb("space", _space, "list the sites and write the ranks that each may have")

@@ -16,7 +16,6 @@ import functools
 import importlib.metadata
 import io
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from espnet_shrink.checkpoints import is_factor, read_checkpoint
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically
+from espnet_shrink.files import read_yaml, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -79,11 +79,6 @@ def _check_loading(module: Any) -> None:
     module.AbsTask.build_model_from_file = classmethod(build_model_from_file)
 
 
-def is_factor(key: str) -> bool:
-    """Whether a state-dict key names a low-rank factor."""
-    return key.endswith(("_U", "_V", ".U.weight", ".V.weight"))
-
-
 def _check_keys(
     model: torch.nn.Module, keys: set[str], compressed: bool, config: Any, checkpoint: Any
 ) -> None:
@@ -101,37 +96,6 @@ def _check_keys(
 def _few(names: list[str], most: int = 6) -> str:
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) + more) or "none"
-
-
-def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict of tensors; nothing in the file is ever executed.
-
-    Raises:
-        ShrinkError: no such file, truncated, or it holds anything but tensors.
-    """
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ShrinkError(f"no such checkpoint: {path}") from error
-    except pickle.UnpicklingError as error:
-        raise ShrinkError(
-            f"checkpoint {path} holds pickled objects (or is no checkpoint); it was not loaded: "
-            "save model.state_dict() instead"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ShrinkError(
-            f"checkpoint {path} is truncated or damaged: copy or train it again"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("module"), dict):  # DeepSpeed's wrapping
-        state = state["module"]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ShrinkError(
-            f"checkpoint {path} is not a model's state dict: "
-            "give a model file such as valid.acc.ave.pth"
-        )
-    return state
 
 
 @dataclass(frozen=True)
@@ -193,8 +157,6 @@ def load_asr_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
 
 
 def _read_args(config: str | Path) -> dict[str, Any]:
-    from espnet_shrink.plan import read_yaml
-
     args = read_yaml(config)
     if "encoder" not in args or "token_list" not in args:
         raise ShrinkError(f"{config} is not the config.yaml of a trained ESPnet ASR model")
@@ -284,7 +246,8 @@ def save_checkpoints_whole() -> None:
         path = Path(f)
         if path.name == "checkpoint.pth" and isinstance(obj, dict) and "reporter" in obj:
             save(obj["model"], path.with_name(f"{obj['reporter']['epoch']}epoch.pth"))
-        with write_atomically(path) as beside:
-            original(obj, beside, *args, **kwargs)
+        # Through a Python file, as torch's own writer hides that the disk is full.
+        with write_atomically(path) as beside, beside.open("wb") as handle:
+            original(obj, handle, *args, **kwargs)
 
     torch.save = save

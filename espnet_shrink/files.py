@@ -45,6 +45,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ShrinkError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ShrinkError(f"no such file: {path}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
+        detail = " ".join(str(error).split())
+        raise ShrinkError(f"{path} is not valid YAML: {detail}") from error
+    if not isinstance(document, dict):
+        raise ShrinkError(f"{path} is empty or no mapping of keys to values")
+    return document
+
+
 @contextlib.contextmanager
 def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Hold `folder` for this process; the kernel lets go of it if the process is killed.
@@ -74,7 +92,7 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
     if not path.exists():
         write_text(path, yaml.safe_dump(dict(record), sort_keys=False))
         return
-    before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    before = read_yaml(path)
     changed = sorted(k for k in record.keys() | before.keys() if record.get(k) != before.get(k))
     if changed:
         key = changed[0]

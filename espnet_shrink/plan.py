@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_text
+from espnet_shrink.files import read_yaml, write_text
 
 DENSE = "dense"
 Rank = int | str  # an int, or DENSE
@@ -125,21 +125,3 @@ def dense_plan(sites: Iterable[Site]) -> Plan:
 def plan_params(plan: Plan, sites: Iterable[Site]) -> int:
     """Parameters of all sites under `plan`."""
     return sum(site.params_at(plan.ranks[site.name]) for site in sites)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        ShrinkError: no such file, not YAML, or not a mapping.
-    """
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ShrinkError(f"no such file: {path}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
-        detail = " ".join(str(error).split())
-        raise ShrinkError(f"{path} is not valid YAML: {detail}") from error
-    if not isinstance(document, dict):
-        raise ShrinkError(f"{path} is empty or no mapping of keys to values")
-    return document

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
 from espnet_shrink.compat import LoadedModel, find_model, load_asr_model
 from espnet_shrink.cost import Cost, CostModel
-from espnet_shrink.files import claim_folder, lock_folder, write_text
+from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.plan import Plan, dense_plan, read_yaml
+from espnet_shrink.plan import Plan, dense_plan
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.loop import SearchSettings
@@ -182,7 +182,9 @@ class _Rounds:
         write_text(self.out / "rounds.yaml", _dump({
             "final": accepted.round if accepted else None, "reached_target": reached,
             "rounds": len(rounds), "baseline": dataclasses.asdict(outcome.baseline),
-            "uncompressed": [dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed],
+            "uncompressed": [
+                dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed
+            ],
             "full_ranks": {s.name: s.full_rank for s in self.sites},
         }))  # fmt: skip
         return outcome

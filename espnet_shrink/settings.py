@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import read_yaml
+from espnet_shrink.files import read_yaml
 
 Settings = TypeVar("Settings")
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jiwer
+import yaml
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
 from espnet_shrink.compat import LoadedModel, find_model, load_asr_model
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import claim_folder, lock_folder, write_text
+from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import plan_of
 from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.plan import Plan, read_yaml
+from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.kaldi import write_folder
 from espnet_shrink.proxy.score import Score, Scorer
@@ -75,7 +75,7 @@ def make_proxy(
                 "proxy": dataclasses.asdict(proxy_score),
                 "data": dataclasses.asdict(Scorer(loaded, features).score()),
             }
-            write_text(out / "proxy.yaml", _yaml(scores))
+            write_text(out / "proxy.yaml", yaml.safe_dump(scores, sort_keys=False))
             made = True
         else:
             made = False
@@ -86,12 +86,6 @@ def make_proxy(
 def _word_errors(reference: str, hypothesis: str) -> int:
     found = jiwer.process_words(reference, hypothesis)
     return found.substitutions + found.deletions + found.insertions
-
-
-def _yaml(document: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(document, sort_keys=False)
 
 
 def make_space(loaded: LoadedModel, out: Path, settings: SearchSettings) -> SearchSpace:
@@ -170,7 +164,9 @@ def read_plan(path: Path) -> SearchedPlan:
             int(header["evaluations"]), score,
         )  # fmt: skip
     except KeyError as error:
-        raise ShrinkError(f"{path} lacks {error.args[0]}: make it with espnet-shrink search") from error
+        raise ShrinkError(
+            f"{path} lacks {error.args[0]}: make it with espnet-shrink search"
+        ) from error
 
 
 def _search(

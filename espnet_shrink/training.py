@@ -15,9 +15,10 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from espnet_shrink.checkpoints import write_checkpoint
 from espnet_shrink.compat import find_model, train_command, trained_epochs, training_config
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically, write_text
+from espnet_shrink.files import write_text
 
 INIT = "init.pth"
 EPOCH_LINE = re.compile(r"(\d+)epoch results: \[train\] (.*)")
@@ -50,8 +51,7 @@ def retrain(
         return
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
-        with write_atomically(exp / INIT) as beside:
-            torch.save(dict(state), beside)
+        write_checkpoint(exp / INIT, state)
     optim = dict(base_config.get("optim_conf") or {})
     if "lr" in optim:
         optim["lr"] = float(optim["lr"]) * learning_rate_factor

@@ -7,7 +7,8 @@ import pytest
 from toy import problem
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import DENSE, Plan, Site, read_yaml
+from espnet_shrink.files import read_yaml
+from espnet_shrink.plan import DENSE, Plan, Site
 from espnet_shrink.search.energy_order import energy_order
 from espnet_shrink.search.loop import RULES
 from espnet_shrink.search.problem import Problem

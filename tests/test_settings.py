@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import read_yaml
+from espnet_shrink.files import read_yaml
 from espnet_shrink.rounds import RoundsSettings, next_goal
 from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.settings import load_settings, settings_from

@@ -11,7 +11,7 @@ from typing import Any
 
 from espnet_shrink import compat
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import read_yaml
+from espnet_shrink.files import read_yaml
 from espnet_shrink.report import results as schema
 from espnet_shrink.report.wer import bootstrap_interval, read_text, score
 from espnet_shrink.version import __version__
@@ -79,7 +79,7 @@ def _existing(path: Path, remedy: str) -> Path:
     return path
 
 
-def _decoded(exp: Path, sources: Sources) -> dict[str, dict[str, Any]]:
+def _decoded(exp: Path, sources: Sources) -> dict[str, Any]:
     """WER, CER, interval and RTF of every set, by key and set."""
     found: dict[str, dict[str, Any]] = {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}}
     for name in sources.test_sets:
@@ -120,13 +120,8 @@ def _system(exp: Path, cost: dict[str, Any], sources: Sources) -> schema.System:
 
 def _round(done: dict[str, Any], summary: dict[str, Any], sources: Sources) -> schema.Round:
     exp = sources.out / f"round{done['round']}"
-    empty: dict[str, dict[str, Any]] = {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}}
+    empty: dict[str, Any] = {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}}
     decoded = _decoded(exp, sources) if done["status"] == "accepted" else empty
-    before = {}
-    if done["status"] == "accepted":
-        before = {name: done["wer_before_retraining"][name] for name in sources.test_sets} if (
-            "wer_before_retraining" in done
-        ) else {}
     return schema.Round(
         **{
             key: done[key]
@@ -138,7 +133,12 @@ def _round(done: dict[str, Any], summary: dict[str, Any], sources: Sources) -> s
         },
         **decoded,
         dev_wer=done["dev"]["wer"],
-        wer_before_retraining=before,
+        # Greedy and on dev: a test set is decoded for finished rounds only.
+        wer_before_retraining={
+            Path(read_yaml(sources.out / "settings.yaml")["data"]).name: (
+                done["dev_before_retraining"]["wer"]
+            )
+        },
         full_ranks=summary["full_ranks"],
         exp=_relative(exp, sources.out),
     )  # fmt: skip

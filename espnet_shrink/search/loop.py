@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from espnet_shrink.checkpoints import write_checkpoint
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically, write_text
+from espnet_shrink.files import write_text
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.energy import energy
@@ -211,9 +212,7 @@ class _Search:
             "updates": self.updates,
             "controller": None if reinforce is None else reinforce.state_dict(),
         }
-        # Through a Python file, as torch's own writer hides that the disk is full.
-        with write_atomically(self.out / "state.pt") as beside, beside.open("wb") as handle:
-            torch.save(state, handle)
+        write_checkpoint(self.out / "state.pt", state)
         write_text(self.out / "log.csv", log_csv(self.result))
 
     def _log_update(self, reinforce: Reinforce, events: Any) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_text
-from espnet_shrink.plan import DENSE, Rank, Site, read_yaml
+from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.plan import DENSE, Rank, Site
 
 
 @dataclass(frozen=True)

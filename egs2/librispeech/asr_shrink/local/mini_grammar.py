@@ -43,7 +43,7 @@ RULES: dict[str, list[str]] = {
     "tens": "ten twenty thirty forty fifty".split(),
     "digit": "two three four five six seven eight nine".split(),
     "teens": "fifteen sixteen seventeen eighteen nineteen twenty".split(),
-    "amount": ["{digit} hundred dollars", "{tens} dollars", "{tens} {digit} euros", "{teens} euros"],
+    "amount": ["{digit} hundred euros", "{tens} {digit} euros", "{teens} dollars", "{tens} euros"],
     "day": "monday tuesday wednesday thursday friday saturday sunday".split(),
     "month": (
         "january february march april may june july august september october november december"
