@@ -16,7 +16,7 @@ stop_stage=22      # last stage
 ngpu=              # GPUs for training; empty: 1 if there is one, else 0
 nj=$(nproc)        # parallel jobs
 inference_nj=$(nproc)  # parallel decoding jobs
-asr_config=conf/train_asr_rnn.yaml
+asr_config=        # training config; empty: conf/train_asr_rnn.yaml, for librispeech conf/train_asr_rnn_librispeech.yaml
 inference_config=conf/decode_asr.yaml
 inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config
 asr_exp=           # experiment folder of the model; empty: exp/asr_CORPUS_CONFIG, trained in stage 11
@@ -57,6 +57,9 @@ if [ -z "${corpus}" ]; then
     fi
 fi
 . local/sets.sh
+default_config=conf/train_asr_rnn.yaml
+[ "${corpus}" != librispeech ] || default_config=conf/train_asr_rnn_librispeech.yaml
+asr_config=${asr_config:-${default_config}}
 case "${corpus}" in
     mini) nbpe=${nbpe:-250} ;;
     digits) nbpe=${nbpe:-30} ;;
@@ -78,11 +81,11 @@ inference_tag=${inference_tag:-$(basename "${inference_config}" .yaml)}
 
 asr_opts=(
     --lang en --ngpu "${ngpu}" --nj "${nj}" --inference_nj "${inference_nj}"
-    --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac --use_lm false
+    --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac --use_lm false
     --python "python3 -m espnet_shrink.run"
     --local_data_opts "--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed}"
     --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}"
-    --asr_config "${asr_config}" --asr_exp "${asr_exp}" --asr_stats_dir "exp/asr_stats_${corpus}"
+    --asr_exp "${asr_exp}" --asr_stats_dir "exp/asr_stats_${corpus}"
     --inference_config "${inference_config}" --inference_tag "${inference_tag}"
     ${others[@]+"${others[@]}"}
 )

@@ -46,7 +46,8 @@ def shorten(results: str) -> str:
     text = ""
     for part, values in re.findall(r"\[(train|valid)\] (.*?)(?=, \[|$)", results):
         pairs = dict(re.findall(r"(\w+)=([^,]+)", values))
-        shown = [f"{name} {pairs[name]}" for name in SHOWN if name in pairs]
+        # What ESPnet did not measure is nan.
+        shown = [f"{name} {pairs[name]}" for name in SHOWN if pairs.get(name, "nan") != "nan"]
         text += f" {part} {', '.join(shown)};"
     return text.rstrip(";")
 
