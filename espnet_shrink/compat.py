@@ -16,6 +16,7 @@ import functools
 import importlib.metadata
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -134,9 +135,14 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
 def load_asr_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     """Build an ESPnet ASR model and fill it, refusing a checkpoint that does not fit exactly.
 
+    From then on LSTMs of this process take the fused path on a CPU.
+
     Raises:
         ShrinkError: files missing, damaged or of different models.
     """
+    from espnet_shrink.layers import use_padded_lstm
+
+    use_padded_lstm()  # all that is done with the model from here on runs LSTMs
     state = read_checkpoint(checkpoint)
     args = _read_args(config)
     ASRTask = _asr_task()
@@ -217,15 +223,11 @@ def train_command(config: Path) -> list[str]:
 
 
 def trained_epochs(exp: Path) -> int:
-    """Epochs that the trainer has finished in `exp`."""
-    import torch
-
-    checkpoint = exp / "checkpoint.pth"
-    if not checkpoint.exists():
-        return 0
-    # Written by our own trainer run a moment ago, and holding plain Python beside tensors.
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
-    return int(state["reporter"]["epoch"])
+    """Epochs that the trainer has finished in `exp`; 0 if it left no Nepoch.pth."""
+    # checkpoint.pth knows it too, but holds pickled objects. The last epoch's model is never
+    # deleted, however few are kept.
+    names = [re.fullmatch(r"(\d+)epoch\.pth", path.name) for path in exp.glob("*epoch.pth")]
+    return max((int(name.group(1)) for name in names if name), default=0)
 
 
 def save_checkpoints_whole() -> None:

@@ -29,7 +29,8 @@ from espnet_shrink.plan import Plan, dense_plan
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.loop import SearchSettings
-from espnet_shrink.search.space import geometric_space
+from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.space import SearchSpace, geometric_space
 from espnet_shrink.settings import require
 from espnet_shrink.stages import SearchedPlan, search_ranks
 from espnet_shrink.training import retrain
@@ -41,7 +42,7 @@ class RoundsSettings:
 
     target: float = 5.0
     step: float = 2.3
-    epochs: int = 6
+    epochs: int = 3
     learning_rate_factor: float = 0.5
     wer_limit_relative: float = 0.1
     wer_limit_absolute: float = 0.5
@@ -50,7 +51,9 @@ class RoundsSettings:
     train: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(self.target > 1.0, f"target compression must be above 1, not {self.target:g}")
+        require(
+            1.0 < self.target < math.inf, f"target compression must be above 1, not {self.target:g}"
+        )
         require(self.step > 1.0, f"step must be above 1, not {self.step:g}")
         require(self.epochs >= 1, "epochs must be at least 1")
         require(self.learning_rate_factor > 0.0, "learning_rate_factor must be above 0")
@@ -127,9 +130,11 @@ def run_rounds(
         "proxy": str(proxy_folder), "data": str(data), "base_hash": model_hash(baseline.model),
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
+    # All that can be refused comes before the folder is claimed.
+    rounds = _Rounds(baseline, proxy_folder, data, out, settings, search, ngpu, first_plan)
     with lock_folder(out):
         claim_folder(out, record)
-        return _Rounds(baseline, proxy_folder, data, out, settings, search, ngpu, first_plan).run()
+        return rounds.run()
 
 
 class _Rounds:
@@ -153,6 +158,10 @@ class _Rounds:
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
         self.costs = self._costs()
+        # Refuses a target that cannot be met.
+        Problem(self.costs, self._space(), int(self.full / settings.target), {})
+        if first_plan is not None:
+            self._check(first_plan)
         self.limit = self._limit()
 
     def run(self) -> Outcome:
@@ -179,15 +188,34 @@ class _Rounds:
             self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
         reached = now >= self.settings.target * (1 - 1e-6)
         outcome = Outcome(self.costs.cost(dense_plan(self.sites)), rounds, accepted, reached)
-        write_text(self.out / "rounds.yaml", _dump({
+        text = _dump({
             "final": accepted.round if accepted else None, "reached_target": reached,
             "rounds": len(rounds), "baseline": dataclasses.asdict(outcome.baseline),
             "uncompressed": [
                 dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed
             ],
             "full_ranks": {s.name: s.full_rank for s in self.sites},
-        }))  # fmt: skip
+        })  # fmt: skip
+        path = self.out / "rounds.yaml"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
         return outcome
+
+    def _space(self) -> SearchSpace:
+        return geometric_space(self.sites, self.search.levels, self.search.min_rank)
+
+    def _check(self, first: SearchedPlan) -> None:
+        first.plan.check(self.sites)
+        require(
+            first.base_hash == self.base_hash,
+            "the plan was searched for another model: search again with this one",
+        )
+        params, goal = self.costs.cost(first.plan).params, self.settings.first_goal()
+        require(
+            params <= int(self.full / goal),
+            f"the plan keeps {params:,} parameters, but the first round aims at {goal:.2f}x, "
+            f"{int(self.full / goal):,}: search again with the same target and rounds preset",
+        )
 
     def _costs(self) -> CostModel:
         found = survey(self.baseline.model)
@@ -238,9 +266,8 @@ class _Rounds:
     def _search(self, number: int, goal: float, current: LoadedModel) -> SearchedPlan:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
-        space = geometric_space(self.sites, self.search.levels, self.search.min_rank)
         return search_ranks(
-            _copy(current), self.proxy, space, self.search, int(self.full / goal),
+            _copy(current), self.proxy, self._space(), self.search, int(self.full / goal),
             self._folder(number) / "search",
         )  # fmt: skip
 

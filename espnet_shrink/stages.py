@@ -11,6 +11,7 @@ import yaml
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
 from espnet_shrink.compat import LoadedModel, find_model, load_asr_model
+from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import plan_of
@@ -58,16 +59,18 @@ def make_proxy(
     """
     record = {"data": str(data), "size": size, "method": method, "seed": seed,
               "base_hash": model_hash(loaded.model)}  # fmt: skip
+    made = not (out / "proxy.yaml").exists()
+    if made:  # all that can be refused comes before the folder is claimed
+        features = extract(loaded, data)
+        hypotheses = Scorer(loaded, features).hypotheses()
+        errors = [
+            sum(_word_errors(u.text, texts[i]) for texts in hypotheses.values())
+            for i, u in enumerate(features.utterances)
+        ]
+        chosen = select(method, [len(f) for f in features.features], errors, size, seed)
     with lock_folder(out):
         claim_folder(out, record)
-        if not (out / "proxy.yaml").exists():
-            features = extract(loaded, data)
-            hypotheses = Scorer(loaded, features).hypotheses()
-            errors = [
-                sum(_word_errors(u.text, texts[i]) for texts in hypotheses.values())
-                for i, u in enumerate(features.utterances)
-            ]
-            chosen = select(method, [len(f) for f in features.features], errors, size, seed)
+        if made:
             names = {features.utterances[i].name for i in chosen}
             write_folder(out, [features.utterances[i] for i in chosen])
             proxy_score = Scorer(loaded, features.subset(names)).score()
@@ -76,9 +79,6 @@ def make_proxy(
                 "data": dataclasses.asdict(Scorer(loaded, features).score()),
             }
             write_text(out / "proxy.yaml", yaml.safe_dump(scores, sort_keys=False))
-            made = True
-        else:
-            made = False
         scores = read_yaml(out / "proxy.yaml")
     return ProxySet(out, size, Score(**scores["proxy"]), Score(**scores["data"]), made)
 
@@ -112,6 +112,7 @@ class SearchedPlan:
     searcher: str
     evaluations: int
     score: Score
+    base_hash: str
 
 
 def search_ranks(
@@ -129,6 +130,9 @@ def search_ranks(
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
     """
+    numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
+    # Refuses a budget that cannot be met, before the folder is claimed.
+    Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
@@ -161,7 +165,7 @@ def read_plan(path: Path) -> SearchedPlan:
         score = Score(float(header["proxy_wer"]), float(header["proxy_cer"]))
         return SearchedPlan(
             Plan.load(path), int(header["params"]), str(header["searcher"]),
-            int(header["evaluations"]), score,
+            int(header["evaluations"]), score, str(header["base_hash"]),
         )  # fmt: skip
     except KeyError as error:
         raise ShrinkError(

@@ -1,20 +1,35 @@
 """A tiny ESPnet recipe: synthetic speech, and a model trained on it by ESPnet's own trainer."""
 
+import contextlib
+import copy
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
+from toy import random_plan
+
+from espnet_shrink import cli
+from espnet_shrink.analysis import model_hash
+from espnet_shrink.compat import LoadedModel
+from espnet_shrink.files import read_yaml
+from espnet_shrink.lowrank.build import adapter_conf, factorise
+from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.plan import Plan
 
 RATE_HZ = 16000
 TONES_HZ = {"a": 500.0, "b": 1100.0, "c": 2000.0, "d": 3300.0}
-SETS = {"train": 24, "dev": 12, "test": 6}
+SETS = {"train": 96, "dev": 12, "test": 6}
 TOKENS = ["<blank>", "<unk>", "<space>", *TONES_HZ, "<sos/eos>"]
 
 # One thread: numbers must not depend on how many cores there are.
@@ -37,7 +52,7 @@ CONFIG = {
     "optim_conf": {"lr": 0.02},
     "batch_type": "sorted",
     "batch_size": 4,
-    "max_epoch": 1,
+    "max_epoch": 9,  # enough for the CTC head to know the tones
     "num_workers": 0,
     "num_att_plot": 0,
     "keep_nbest_models": 1,
@@ -98,20 +113,25 @@ def training_config() -> dict:
 
 
 def python(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    """Run this Python on one core, and wait for it."""
+    """Run this Python with one thread, and wait for it."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def train(root: Path) -> None:
+    """Make the recipe in `root` and train exp/asr in it."""
+    write_data(root)
+    (root / "train.yaml").write_text(yaml.safe_dump(training_config()), encoding="utf-8")
+    done = python("-m", "espnet_shrink.run", "-m", "espnet2.bin.asr_train", "--config",
+                  "train.yaml", cwd=root)  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
 def trained_recipe(tmp_path_factory) -> Path:
     """The recipe with its trained exp/asr; not to be written to."""
     root = tmp_path_factory.mktemp("trained") / "recipe"
-    write_data(root)
-    (root / "train.yaml").write_text(yaml.safe_dump(training_config()), encoding="utf-8")
-    done = python("-m", "espnet_shrink.run", "-m", "espnet2.bin.asr_train", "--config",
-                  "train.yaml", cwd=root)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    train(root)
     return root
 
 
@@ -120,6 +140,132 @@ def recipe(trained_recipe, tmp_path, monkeypatch) -> Path:
     """A copy of the trained recipe, and the current folder."""
     copy = tmp_path / "recipe"
     shutil.copytree(trained_recipe, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def baseline(recipe):
+    """The trained model."""
+    from espnet_shrink.stages import open_baseline
+
+    return open_baseline("exp/asr")
+
+
+def compress(loaded: LoadedModel, plan: Plan, exp: Path) -> LoadedModel:
+    """Factorise a copy of `loaded` and write it to `exp` as ESPnet's trainer would."""
+    small = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+    sites = survey(small.model).sites
+    decompositions = decompose_sites(dict(small.model.named_parameters()), sites, None)
+    factorise(small.model, plan, factors_of(plan, decompositions))
+    exp.mkdir(parents=True)
+    config = {**read_yaml(loaded.config), "use_adapter": True, "adapter": "shrink",
+              "adapter_conf": adapter_conf(plan, model_hash(loaded.model))}  # fmt: skip
+    (exp / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    torch.save(small.model.state_dict(), exp / "valid.acc.ave.pth")
+    return dataclasses.replace(
+        small, config=exp / "config.yaml", checkpoint=exp / "valid.acc.ave.pth"
+    )
+
+
+@pytest.fixture
+def small(baseline) -> LoadedModel:
+    """exp/small: the model with a random rank, or none, for every site."""
+    plan = random_plan(survey(baseline.model).sites, 3)
+    assert 8 < len(plan.factored) < len(plan.ranks)
+    return compress(baseline, plan, Path("exp/small"))
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Path -> (mtime, content) of every file below `folder`, locks aside."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+SEARCH = {"evaluations": 40, "rollouts": 4, "min_rank": 1, "levels": 6, "seed": 3}
+ROUNDS = {"target": 1.6, "step": 1.3, "epochs": 2, "wer_limit_absolute": 1000.0}
+COMMANDS = {
+    "proxy": ["--out", "small/proxy", "--data", "dump/raw/dev", "--size", 8],
+    "space": ["--out", "small", "--config", "search.yaml"],
+    "search": ["--out", "small/search", "--proxy", "small/proxy", "--config", "search.yaml",
+               "--space", "small/space.yaml", "--rounds_config", "rounds.yaml"],
+    "rounds": ["--out", "small", "--proxy", "small/proxy", "--data", "dump/raw/dev",
+               "--config", "rounds.yaml", "--search_config", "search.yaml",
+               "--plan", "small/search/plan.yaml"],
+    "report": ["--out", "small", "--data_root", "dump/raw", "--test_sets", "test",
+               "--inference_tag", "decode", "--corpus", "tones", "--command", "./run.sh"],
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """One thread, also for the processes that are started: sums then have one order."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {min(cores)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+
+
+def run_cli(arguments: Sequence[object]) -> int:
+    """Call the command line in this process; gives its exit status."""
+    before = sys.argv
+    sys.argv = ["espnet-shrink", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def arguments(verb: str) -> list[str]:
+    """The command line of a verb in the finished recipe."""
+    return [verb, "--exp", "exp/asr", *map(str, COMMANDS[verb])]
+
+
+# Test utterances that lose their last word, by experiment.
+LOSES = {"exp/asr": 1, "small/round1": 4, "small/round2": 2, "small/control": 3}
+
+
+def write_hypotheses(root: Path) -> None:
+    """EXP/decode/test/text and its log, as decoding leaves them."""
+    texts = (root / "dump/raw/test/text").read_text(encoding="utf-8").splitlines()
+    for exp, loses in LOSES.items():
+        folder = root / exp / "decode" / "test"
+        (folder / "logdir").mkdir(parents=True)
+        lines = [line.rpartition(" ")[0] if i < loses else line for i, line in enumerate(texts)]
+        (folder / "text").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "logdir" / "calculate_rtf.log").write_text(f"RTF: 0.{loses}25\n")
+
+
+@pytest.fixture(scope="session")
+def finished_recipe(trained_recipe, tmp_path_factory) -> Path:
+    """The recipe after every verb, with two rounds; not to be written to."""
+    root = tmp_path_factory.mktemp("finished") / "recipe"
+    shutil.copytree(trained_recipe, root, symlinks=True)
+    (root / "search.yaml").write_text(yaml.safe_dump(SEARCH), encoding="utf-8")
+    (root / "rounds.yaml").write_text(yaml.safe_dump(ROUNDS), encoding="utf-8")
+    with contextlib.chdir(root), one_core():
+        for verb in COMMANDS:
+            if verb == "report":
+                write_hypotheses(root)
+            assert run_cli(arguments(verb)) == 0, verb
+    return root
+
+
+@pytest.fixture
+def finished(finished_recipe, tmp_path, monkeypatch) -> Path:
+    """A copy of the finished recipe, and the current folder."""
+    copy = tmp_path / "finished"
+    shutil.copytree(finished_recipe, copy, symlinks=True)
     monkeypatch.chdir(copy)
     return copy
 
@@ -134,18 +280,12 @@ class Ended:
 
 
 @pytest.fixture
-def shrink(monkeypatch, capfd):
+def shrink(capfd):
     """Call the command line in this process: shrink("proxy", "--exp", ...) -> Ended."""
-    from espnet_shrink import cli
 
     def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["espnet-shrink", *map(str, arguments)])
         capfd.readouterr()
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code
+        status = run_cli(arguments)
         written = capfd.readouterr()
         return Ended(status, written.out, written.err)
 

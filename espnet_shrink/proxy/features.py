@@ -21,13 +21,18 @@ class FeatureSet:
         utterances: N of them.
         features: N normalised features, (frames, dims) each.
         tokens: N reference token sequences.
-        audio_s: seconds of audio in all.
+        seconds: N durations of the audio.
     """
 
     utterances: Sequence[Utterance]
     features: Sequence[torch.Tensor]
     tokens: Sequence[Sequence[int]]
-    audio_s: float
+    seconds: Sequence[float]
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio in all."""
+        return sum(self.seconds)
 
     @property
     def references(self) -> list[str]:
@@ -37,12 +42,11 @@ class FeatureSet:
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
         keep = [i for i, u in enumerate(self.utterances) if u.name in names]
-        share = len(keep) / len(self.utterances)
         return FeatureSet(
             [self.utterances[i] for i in keep],
             [self.features[i] for i in keep],
             [self.tokens[i] for i in keep],
-            self.audio_s * share,
+            [self.seconds[i] for i in keep],
         )
 
 
@@ -60,14 +64,14 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     rate_hz = int(humanfriendly.parse_size(str(loaded.args.frontend_conf.get("fs", 16000))))
     to_ids = token_ids(loaded.args)
     model = loaded.model
-    features, tokens, samples_in_all = [], [], 0
+    features, tokens, seconds = [], [], []
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
-        samples_in_all += len(samples)
+        seconds.append(len(samples) / rate_hz)
         lengths = torch.tensor([len(samples)])
         feats, feats_lengths = model._extract_feats(samples[None], lengths)
         if model.normalize is not None:
             feats, feats_lengths = model.normalize(feats, feats_lengths)
         features.append(feats[0, : int(feats_lengths[0])])
         tokens.append(to_ids(utterance.text))
-    return FeatureSet(utterances, features, tokens, samples_in_all / rate_hz)
+    return FeatureSet(utterances, features, tokens, seconds)

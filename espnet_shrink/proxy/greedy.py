@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-BATCH_FRAMES = 40_000  # padded frames per batch: past this, caches miss and time per frame grows
+BATCH_FRAMES = 4_000  # padded frames per batch: small enough that little is padding and caches hold
 
 
 def available_decoders(model: Any) -> list[str]:
@@ -33,27 +37,39 @@ def batches(features: Sequence[torch.Tensor]) -> list[list[int]]:
     return result
 
 
-@torch.no_grad()
 def decode(
     model: Any, features: Sequence[torch.Tensor], decoders: Sequence[str]
 ) -> dict[str, list[list[int]]]:
     """Token ids of every utterance, by decoder.
 
+    Batches are shared out over the cores, each on one thread: the kernels are too short for
+    several threads to meet after each of them.
+
     Args:
-        model: ESPnet's ASR model in eval mode.
+        model: ESPnet's ASR model in eval mode, on the CPU.
         features: N normalised features, (frames, dims) each.
         decoders: of `available_decoders(model)`.
     """
-    result: dict[str, list[list[int]]] = {name: [[]] * len(features) for name in decoders}
-    for batch in batches(features):
+
+    @torch.no_grad()  # a setting of the thread, not of the process
+    def decode_batch(batch: list[int]) -> dict[str, list[list[int]]]:
         padded = pad_sequence([features[i] for i in batch], batch_first=True)
-        lengths = torch.tensor([len(features[i]) for i in batch])
-        encoded, encoded_lengths = encode(model, padded, lengths)
+        encoded = encode(model, padded, torch.tensor([len(features[i]) for i in batch]))
+        return {name: DECODERS[name](model, *encoded) for name in decoders}
+
+    result: dict[str, list[list[int]]] = {name: [[]] * len(features) for name in decoders}
+    together = batches(features)
+    for batch, found in zip(together, _threads().map(decode_batch, together), strict=True):
         for name in decoders:
-            search = ctc_greedy if name == "ctc" else attention_greedy
-            for i, tokens in zip(batch, search(model, encoded, encoded_lengths), strict=True):
+            for i, tokens in zip(batch, found[name], strict=True):
                 result[name][i] = tokens
     return result
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    cores = len(os.sched_getaffinity(0))
+    return ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def encode(
@@ -83,7 +99,7 @@ def ctc_greedy(model: Any, encoded: torch.Tensor, lengths: torch.Tensor) -> list
 def attention_greedy(model: Any, encoded: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
     """The best token at each step of an RNN decoder, until its end symbol or T' tokens."""
     decoder = model.decoder
-    attention = decoder.att_list[0]
+    attention = copy.copy(decoder.att_list[0])  # shares the weights, not the cached projection
     limits = lengths.tolist()
     alive = list(range(len(encoded)))
     tokens: list[list[int]] = [[] for _ in alive]
@@ -115,5 +131,7 @@ def attention_greedy(model: Any, encoded: torch.Tensor, lengths: torch.Tensor) -
             z, c = [state[keep] for state in z], [state[keep] for state in c]
             weights = None if weights is None else weights[keep, :frames]
             attention.reset()
-    attention.reset()
     return tokens
+
+
+DECODERS = {"ctc": ctc_greedy, "attention": attention_greedy}

@@ -44,7 +44,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 for name in stage stop_stage; do
-    [[ ${!name} =~ ^[0-9]+$ ]] || fail "--${name} takes a stage number, not '${!name}'"
+    [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || fail "--${name} takes a stage number, not '${!name}'"
 done
 
 . ./db.sh

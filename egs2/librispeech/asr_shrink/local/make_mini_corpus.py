@@ -41,7 +41,7 @@ UTTERANCES_PER_CHAPTER = 25
 class Sizes:
     """Utterances and speakers of each split, and the seed of everything."""
 
-    train_utterances: int = 1600
+    train_utterances: int = 1400
     dev_utterances: int = 200
     test_utterances: int = 300
     train_speakers: int = 36

@@ -87,7 +87,7 @@ if runs 21; then
     log "Stage 21: Report -> ${shrink_exp}/{results.json,RESULTS.md,report.html,*.png}"
     shrink report --exp "${asr_exp}" --out "${shrink_exp}" --data_root dump/raw \
         --test_sets "${test_sets}" --inference_tag "${inference_tag}" --corpus "${corpus}" \
-        --command "${run_command}"
+        --command "${run_command}" | tee "${shrink_exp}/summary.txt"
 fi
 
 if runs 22; then
@@ -96,5 +96,7 @@ if runs 22; then
     log "Stage 22: Pack ${shrink_exp}/${final}"
     ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" --stage 14 --stop_stage 14 \
         --skip_packing false
-    log "Packed: $(ls "${shrink_exp}/${final}"/*.zip)"
+    # The table last, where a user looks first.
+    [ ! -f "${shrink_exp}/summary.txt" ] || cat "${shrink_exp}/summary.txt"
+    echo "packed: $(ls "${shrink_exp}/${final}"/*.zip)"
 fi

@@ -1,0 +1,174 @@
+"""The verbs on real files, from a trained model to the report; and again, which does nothing."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import COMMANDS, CONFIG, SEARCH, SETS, arguments, tree
+
+from espnet_shrink.compat import find_model
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.files import read_yaml
+from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.features import extract
+from espnet_shrink.proxy.kaldi import read_folder
+from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.search.space import SearchSpace
+from espnet_shrink.stages import open_baseline, read_plan
+
+OUT = Path("small")
+
+
+def test_the_verbs_leave_what_they_say(finished):
+    for path in (
+        "proxy/wav.scp", "proxy/text", "proxy/utt2spk", "proxy/spk2utt", "proxy/proxy.yaml",
+        "space.yaml", "search/plan.yaml", "search/log.csv", "search/state.pt", "rounds.yaml",
+        "round1/plan.yaml", "round1/round.yaml", "round1/config.yaml", "round1/valid.acc.ave.pth",
+        "round2/search/plan.yaml", "control/config.yaml", "control/valid.acc.ave.pth",
+        "results.json", "RESULTS.md", "report.html",
+    ):  # fmt: skip
+        assert (OUT / path).stat().st_size > 0, path
+    assert list((OUT / "search/tensorboard").glob("events.*"))
+    assert len(list(OUT.glob("*.png"))) >= 2
+    assert not [path for path in OUT.rglob("*.part*")]
+
+
+def test_the_proxy_set_is_a_part_of_dev_with_its_scores(finished):
+    chosen, dev = read_folder(OUT / "proxy"), read_folder("dump/raw/dev")
+    assert len(chosen) == 8 and set(chosen) < set(dev)
+    baseline = open_baseline("exp/asr")
+    scores = read_yaml(OUT / "proxy/proxy.yaml")
+    for name, folder in (("proxy", OUT / "proxy"), ("data", "dump/raw/dev")):
+        score = Scorer(baseline, extract(baseline, folder)).score()
+        assert scores[name] == {"wer": score.wer, "cer": score.cer}
+
+
+def test_the_space_holds_every_site_of_the_model(finished):
+    sites = survey(open_baseline("exp/asr").model).sites
+    space = SearchSpace.load(OUT / "space.yaml")
+    space.check(sites)
+    assert list(space.grids) == [site.name for site in sites]
+
+
+def test_the_plan_is_the_best_one_logged_within_the_budget(finished):
+    found = read_plan(OUT / "search/plan.yaml")
+    baseline = open_baseline("exp/asr")
+    full = sum(p.numel() for p in baseline.model.parameters())
+    found.plan.check(survey(baseline.model).sites)
+    assert full / found.params >= 1.6**0.5
+    with (OUT / "search/log.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert {"uniform", "energy", "energy_order", "reinforce"} == {row["source"] for row in rows}
+    assert found.evaluations == len(rows) <= SEARCH["evaluations"]
+    within = [row for row in rows if row["within_budget"] == "1"]
+    best = min(within, key=lambda row: (float(row["errors"]), int(row["params"])))
+    assert best["plan"] == found.plan.hash and int(best["params"]) == found.params
+
+
+def test_a_searched_plan_has_the_score_that_it_is_recorded_with(finished):
+    from espnet_shrink.analysis import analyse
+
+    baseline = open_baseline("exp/asr")
+    proxy = extract(baseline, OUT / "proxy")
+    decompositions = analyse(baseline, proxy, "whitened").decompositions
+    score = Scorer(baseline, proxy, decompositions).score(Plan.load(OUT / "search/plan.yaml"))
+    header = read_yaml(OUT / "search/plan.yaml")
+    assert (header["proxy_wer"], header["proxy_cer"]) == (score.wer, score.cer)
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_second_run_changes_no_file(finished, shrink, verb):
+    before = tree(finished)
+    ended = shrink(*arguments(verb))
+    assert ended.status == 0 and "Traceback" not in ended.err
+    after = tree(finished)
+    if verb == "report":  # made anew from what is there, with the same result
+        before, after = ({n: content for n, (_, content) in t.items()} for t in (before, after))
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] != before[name]] == []
+
+
+def test_a_seed_decides_the_proxy_set_and_the_search(finished, shrink):
+    command = ["search", "--exp", "exp/asr", "--proxy", OUT / "proxy", "--config", "search.yaml",
+               "--target", 1.3, "--evaluations", 12]  # fmt: skip
+    for out, seed in (("a", 5), ("b", 5), ("c", 6)):
+        assert shrink(*command, "--out", out, "--seed", seed).status == 0
+        assert shrink("proxy", "--exp", "exp/asr", "--data", "dump/raw/dev", "--size", 5,
+                      "--out", f"{out}/proxy", "--seed", seed).status == 0  # fmt: skip
+    for name in ("log.csv", "plan.yaml", "proxy/text"):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
+    assert Path("a/log.csv").read_bytes() != Path("c/log.csv").read_bytes()
+    assert Path("a/proxy/text").read_bytes() != Path("c/proxy/text").read_bytes()
+
+
+@pytest.mark.parametrize("searcher", ["uniform", "energy", "energy_order"])
+@pytest.mark.parametrize("target", [1.0, 1.7])
+def test_a_rule_as_the_searcher_gives_its_own_plan(finished, shrink, searcher, target):
+    ended = shrink("search", "--exp", "exp/asr", "--proxy", OUT / "proxy", "--config",
+                   "search.yaml", "--target", target, "--out", "new",
+                   "--searcher", searcher)  # fmt: skip
+    assert ended.status == 0
+    found = read_plan(Path("new/plan.yaml"))
+    assert found.searcher == searcher and found.evaluations <= 3
+
+
+def test_what_the_verbs_say(finished, shrink):
+    said = {verb: shrink(*arguments(verb)).out for verb in COMMANDS}
+    assert "proxy set small/proxy: 8 utterances (already there)" in said["proxy"]
+    sites = survey(open_baseline("exp/asr").model)
+    for site in sites.sites:
+        assert site.name in said["space"]
+    for other in sites.uncompressed:
+        assert (other.name in said["space"]) == (not other.reason.startswith("a vector"))
+    assert "not compressed: embedding" in said["space"]
+    assert "plan small/search/plan.yaml: 1." in said["search"]
+    assert "target 1.6x reached: 1." in said["rounds"]
+    assert "model in small/round2" in said["rounds"]
+    assert "report: small/report.html" in said["report"]
+    assert "model:  small/round2" in said["report"]
+
+
+def test_the_usual_checkpoints_are_found_in_their_order(recipe):
+    exp = Path("exp/asr")
+    usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
+    (exp / usual[1]).write_bytes((exp / usual[0]).read_bytes())
+    last = f"{CONFIG['max_epoch']}epoch.pth"
+    assert find_model(exp, last)[1] == exp / last
+    for name in usual:
+        assert find_model(exp) == (exp / "config.yaml", exp / name)
+        (exp / name).unlink()
+    with pytest.raises(ShrinkError, match="has no checkpoint .looked for valid.acc.ave.pth"):
+        find_model(exp)
+
+
+def test_help_of_the_program_names_every_verb(shrink):
+    ended = shrink("--help")
+    assert ended.status == 0 and ended.err == ""
+    for verb in COMMANDS:
+        assert f"espnet-shrink {verb}" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("proxy", ["choose the few utterances", "--size", "stratified"]),
+        ("space", ["list the sites", "--config"]),
+        ("search", ["search a rank for every site", "--target", "reinforce", "hard"]),
+        ("rounds", ["retrain in rounds", "--target", "--ngpu", "dev set"]),
+        ("report", ["results.json", "--test_sets", "--inference_tag"]),
+    ],
+)
+def test_help_of_a_verb_says_what_it_does(shrink, verb, words):
+    ended = shrink(verb, "--help")
+    assert ended.status == 0 and ended.err == ""
+    text = " ".join(ended.out.split())
+    assert f"usage: espnet-shrink {verb}" in text
+    assert all(word in text for word in words)
+
+
+def test_results_are_valid_json_of_the_sets_that_were_decoded(finished):
+    results = json.loads((OUT / "results.json").read_text())
+    assert results["version"] == 1 and results["seed"] == SEARCH["seed"]
+    assert list(results["baseline"]["wer"]) == ["test"] and SETS["test"] == 6

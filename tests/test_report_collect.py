@@ -1,0 +1,127 @@
+"""results.json holds what rounds and decoding left on disk, and names what is missing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIG, LOSES, ROUNDS, arguments
+from test_espnet_checkpoints import Touch
+
+from espnet_shrink.compat import trained_epochs
+from espnet_shrink.files import read_yaml
+from espnet_shrink.report.results import load
+
+OUT = Path("small")
+
+
+@pytest.fixture
+def results(finished):
+    return load(OUT / "results.json")
+
+
+def rate(exp: str) -> float:
+    """WER of the hypotheses in percent: every lost word is one error."""
+    texts = [line.split()[1:] for line in Path("dump/raw/test/text").read_text().splitlines()]
+    return 100 * LOSES[exp] / sum(map(len, texts))
+
+
+def test_word_errors_and_speed_are_those_of_the_decoded_sets(results):
+    systems = {"exp/asr": results.baseline, "small/control": results.control,
+               "small/round1": results.rounds[0], "small/round2": results.rounds[1]}  # fmt: skip
+    for exp, system in systems.items():
+        assert system.wer == {"test": pytest.approx(rate(exp))}
+        assert system.rtf == {"test": pytest.approx(0.025 + 0.1 * LOSES[exp])}
+        low, high = system.wer_interval["test"]
+        assert low <= system.wer["test"] <= high
+        assert (OUT / system.exp).resolve() == Path(exp).resolve()
+        assert not Path(system.exp).is_absolute()
+
+
+def test_the_final_model_is_the_last_accepted_round(results):
+    final, last = results.final, results.rounds[1]
+    assert (final.round, final.exp, final.wer) == (2, "round2", last.wer)
+    assert final.compression == last.compression == results.baseline.params / last.params
+
+
+def test_rounds_are_recorded_as_they_went(results):
+    for found in results.rounds:
+        record = read_yaml(OUT / f"round{found.round}" / "round.yaml")
+        assert found.ranks == record["ranks"]
+        assert (found.params, found.compression) == (record["params"], record["compression"])
+        assert (found.dev_wer, found.dev_wer_limit) == (
+            record["dev"]["wer"], record["dev_wer_limit"],
+        )  # fmt: skip
+        assert found.wer_before_retraining == {"dev": record["dev_before_retraining"]["wer"]}
+        assert found.epochs == ROUNDS["epochs"]
+        assert all(isinstance(r, str) or r <= found.full_ranks[s] for s, r in found.ranks.items())
+
+
+def test_epochs_and_the_record_of_the_run(results):
+    assert results.baseline.epochs == CONFIG["max_epoch"]
+    assert results.control.epochs == 2 * ROUNDS["epochs"]
+    assert (results.seed, results.corpus, results.commands) == (3, "tones", ["./run.sh"])
+    assert results.versions.torch == torch.__version__
+
+
+def test_a_baseline_trained_elsewhere_is_never_unpickled(finished, shrink):
+    """Its checkpoint.pth is a training state, which only ESPnet's trainer should open."""
+    torch.save({"reporter": Touch(Path("executed"))}, "exp/asr/checkpoint.pth")
+    assert shrink(*arguments("report")).status == 0
+    assert not Path("executed").exists()
+    assert trained_epochs(Path("exp/asr")) == CONFIG["max_epoch"]
+    assert trained_epochs(Path("wav")) == 0
+
+
+def test_without_its_epochs_the_baselines_config_says_how_many_there_were(finished, shrink):
+    for path in Path("exp/asr").glob("*"):
+        if path.name not in ("config.yaml", "decode"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert shrink(*arguments("report")).status == 0
+    assert load(OUT / "results.json").baseline.epochs == CONFIG["max_epoch"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("small/rounds.yaml", "run the rounds first (stage 19)"),
+        ("small/round1/decode/test/text", "decode it first (stage 12 or 20)"),
+        ("small/round2/decode/test/logdir/calculate_rtf.log", "decode again (stage 12 or 20)"),
+        ("exp/asr/decode", "exp/asr/decode/test/text: decode it first"),
+        ("small/control/decode", "small/control/decode/test/text: decode it first"),
+        ("dump/raw/test/text", "dump/raw/test/text: run stage 3 first"),
+        ("small/round1/round.yaml", "no such file: small/round1/round.yaml"),
+        ("small/settings.yaml", "no such file: small/settings.yaml"),
+    ],
+)
+def test_what_is_missing_is_named_and_the_old_report_stays(finished, shrink, lost, named):
+    before = (OUT / "results.json").read_bytes()
+    path = Path(lost)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ended = shrink(*arguments("report"))
+    assert ended.status == 2 and len(ended.err.splitlines()) == 1
+    assert ended.err.startswith("espnet-shrink report: ") and named in ended.err
+    assert (OUT / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [("test0-00 aa\n", "have no hypothesis"), ("", "holds no utterances"), ("\xff", "")],
+)
+def test_hypotheses_that_do_not_fit_are_refused(finished, shrink, content, named):
+    Path("small/round1/decode/test/text").write_text(content, encoding="latin-1")
+    ended = shrink(*arguments("report"))
+    assert ended.status == 2 and len(ended.err.splitlines()) == 1 and named in ended.err
+
+
+def test_a_log_without_a_real_time_factor_is_refused(finished, shrink):
+    Path("small/round1/decode/test/logdir/calculate_rtf.log").write_text("no such line\n")
+    ended = shrink(*arguments("report"))
+    assert ended.status == 2 and "has no line `RTF: ...`" in ended.err
+
+
+def test_a_set_that_was_not_decoded_is_refused(finished, shrink):
+    options = arguments("report")
+    options[options.index("test")] = "test other"
+    ended = shrink(*options)
+    assert ended.status == 2 and "exp/asr/decode/other/text: decode it first" in ended.err
