@@ -138,16 +138,18 @@ def _rounds(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    from espnet_shrink.files import write_text
     from espnet_shrink.report.collect import Sources, collect
     from espnet_shrink.report.page import report_html
     from espnet_shrink.report.results import save
-    from espnet_shrink.report.tables import results_text
+    from espnet_shrink.report.tables import results_md, results_text
 
     results = collect(
         Sources(args.exp, args.out, args.data_root, args.test_sets.split(), args.inference_tag,
                 args.corpus, args.command or [])
     )  # fmt: skip
     save(results, args.out / "results.json")
+    write_text(args.out / "RESULTS.md", results_md(results))
     page = report_html(results, args.out)
     print(results_text(results))
     print(f"report: {page}, {args.out / 'RESULTS.md'}, {args.out / 'results.json'}")

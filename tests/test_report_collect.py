@@ -52,9 +52,19 @@ def test_rounds_are_recorded_as_they_went(results):
         assert (found.dev_wer, found.dev_wer_limit) == (
             record["dev"]["wer"], record["dev_wer_limit"],
         )  # fmt: skip
-        assert found.wer_before_retraining == {"dev": record["dev_before_retraining"]["wer"]}
         assert found.epochs == ROUNDS["epochs"]
         assert all(isinstance(r, str) or r <= found.full_ranks[s] for s, r in found.ranks.items())
+
+
+def test_a_round_decoded_before_its_retraining_shows_what_that_gained(finished, shrink):
+    """Stage 20 decodes the start of each round beside its end."""
+    folder = OUT / "round1/decode_before_retraining"
+    shutil.copytree("small/control/decode", folder)
+    assert shrink(*arguments("report")).status == 0
+    first, second = load(OUT / "results.json").rounds
+    assert first.wer_before_retraining == {"test": pytest.approx(rate("small/control"))}
+    assert first.wer == {"test": pytest.approx(rate("small/round1"))}
+    assert second.wer_before_retraining == {}
 
 
 def test_epochs_and_the_record_of_the_run(results):

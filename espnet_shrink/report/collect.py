@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import re
 from collections.abc import Sequence
@@ -122,6 +123,10 @@ def _round(done: dict[str, Any], summary: dict[str, Any], sources: Sources) -> s
     exp = sources.out / f"round{done['round']}"
     empty: dict[str, Any] = {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}}
     decoded = _decoded(exp, sources) if done["status"] == "accepted" else empty
+    before_tag = f"{sources.inference_tag}_before_retraining"
+    before = {}
+    if (exp / before_tag).is_dir():
+        before = _decoded(exp, dataclasses.replace(sources, inference_tag=before_tag))["wer"]
     return schema.Round(
         **{
             key: done[key]
@@ -133,12 +138,7 @@ def _round(done: dict[str, Any], summary: dict[str, Any], sources: Sources) -> s
         },
         **decoded,
         dev_wer=done["dev"]["wer"],
-        # Greedy and on dev: a test set is decoded for finished rounds only.
-        wer_before_retraining={
-            Path(read_yaml(sources.out / "settings.yaml")["data"]).name: (
-                done["dev_before_retraining"]["wer"]
-            )
-        },
+        wer_before_retraining=before,
         full_ranks=summary["full_ranks"],
         exp=_relative(exp, sources.out),
     )  # fmt: skip

@@ -76,7 +76,13 @@ if runs 20; then
     [ ! -f "${shrink_exp}/control/.trained" ] || exps+=("${shrink_exp}/control")
     for record in "${shrink_exp}"/round*/round.yaml; do
         [ -f "${record}" ] || fail "no rounds in ${shrink_exp}: run stage 19 first"
-        if grep -q '^status: accepted' "${record}"; then exps+=("$(dirname "${record}")"); fi
+        grep -q '^status: accepted' "${record}" || continue
+        round=$(dirname "${record}")
+        exps+=("${round}")
+        # The same model as factorised, for the gain of retraining.
+        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${round}" \
+            --inference_asr_model init.pth --inference_tag "${inference_tag}_before_retraining" \
+            --stage 12 --stop_stage 13
     done
     for exp in "${exps[@]}"; do
         ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 13

@@ -1,0 +1,1 @@
+# Settings of this recipe's environment; ESPnet's path.sh sources this file last.
