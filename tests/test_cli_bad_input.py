@@ -107,7 +107,7 @@ def test_a_bad_model_is_refused(refused, verb, spoil):
 
 @every_verb
 def test_a_named_checkpoint_that_is_not_there_is_refused(refused, verb):
-    assert "exp/asr has no 9epoch.pth" in refused(verb, "--checkpoint", "9epoch.pth")
+    assert "exp/asr has no 99epoch.pth" in refused(verb, "--checkpoint", "99epoch.pth")
 
 
 @every_verb

@@ -115,13 +115,13 @@ def test_one_training_step_is_that_of_the_factors_multiplied_out(small, batch):
     rate = 0.1
     factored, dense = small.model.train(), copy.deepcopy(small.model)
     fold(dense)
+    stepped = copy.deepcopy(dense)
     before = {name: p.detach().clone() for name, p in factored.named_parameters()}
     dense(**batch)[0].backward()
     optimizer = torch.optim.SGD(factored.parameters(), rate)
     factored(**batch)[0].backward()
     optimizer.step()
     after = dict(factored.named_parameters())
-    stepped = copy.deepcopy(dense)
     with torch.no_grad():
         for name, parameter in stepped.named_parameters():
             gradient = dense.get_parameter(name).grad

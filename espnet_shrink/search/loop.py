@@ -40,7 +40,7 @@ class SearchSettings:
 
     searcher: str = "reinforce"
     reward: str = "hard"
-    evaluations: int = 150
+    evaluations: int = 100
     decomposition: str = "whitened"
     levels: int = 12
     min_rank: int = 4
@@ -212,8 +212,9 @@ class _Search:
             "updates": self.updates,
             "controller": None if reinforce is None else reinforce.state_dict(),
         }
-        write_checkpoint(self.out / "state.pt", state)
+        # The state last: what was cut off before it is done again.
         write_text(self.out / "log.csv", log_csv(self.result))
+        write_checkpoint(self.out / "state.pt", state)
 
     def _log_update(self, reinforce: Reinforce, events: Any) -> None:
         best = self.result.best
