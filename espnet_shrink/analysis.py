@@ -72,10 +72,11 @@ def cost_model(
 
 
 def model_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over the names and values of a state dict, in its order."""
+    """SHA-256 over the names and values (as float32) of a state dict, in its order."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-                      if tensor.dim() else str(tensor.item()).encode())  # fmt: skip
+        # One type: ESPnet's GlobalMVN turns its statistics from float64 to float32 at first use.
+        values = tensor.detach().to("cpu", torch.float32).contiguous()
+        digest.update(values.numpy().tobytes())
     return digest.hexdigest()

@@ -52,7 +52,7 @@ CONFIG = {
     "optim_conf": {"lr": 0.02},
     "batch_type": "sorted",
     "batch_size": 4,
-    "max_epoch": 9,  # enough for the CTC head to know the tones
+    "max_epoch": 12,  # enough for the CTC head to know the tones
     "num_workers": 0,
     "num_att_plot": 0,
     "keep_nbest_models": 1,

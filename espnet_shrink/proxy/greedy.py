@@ -131,7 +131,8 @@ def attention_greedy(model: Any, encoded: torch.Tensor, lengths: torch.Tensor) -
             z, c = [state[keep] for state in z], [state[keep] for state in c]
             weights = None if weights is None else weights[keep, :frames]
             attention.reset()
-    return tokens
+    # As ESPnet's inference does: id 0, the blank, is no text.
+    return [[token for token in sequence if token != 0] for sequence in tokens]
 
 
 DECODERS = {"ctc": ctc_greedy, "attention": attention_greedy}

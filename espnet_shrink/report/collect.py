@@ -165,7 +165,7 @@ def _versions() -> schema.Versions:
 
     return schema.Versions(
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # a subclass of str
         espnet=compat.espnet_version(),
         espnet_shrink=__version__,
     )
