@@ -99,8 +99,8 @@ def test_the_default_vocabulary_is_a_few_hundred_words_and_all_are_trained_on(
         "import make_mini_corpus as m, mini_grammar as g\n"
         "takes = m.plan_takes(m.Sizes())\n"
         "words = lambda *splits: {w for t in takes if t.split in splits for w in t.text.split()}\n"
-        "assert len({t.text for t in takes}) == len(takes) == 2300\n"
-        "assert 250 <= len(g.vocabulary()) <= 450\n"
+        "assert len({t.text for t in takes}) == len(takes) == 1900\n"
+        "assert 200 <= len(g.vocabulary()) <= 450\n"
         "assert words('dev-clean', 'test-clean') <= words('train-clean-100') <= g.vocabulary()\n"
         "assert 4 <= sum(len(t.text.split()) for t in takes) / len(takes) <= 9\n"
     )
@@ -159,7 +159,7 @@ def test_killed_half_way_it_is_absent_and_the_next_call_makes_it_whole(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"train_speakers": 100}, {"test_utterances": 0}, {"min_snr_db": 30}]
+    "changes", [{"train_speakers": 100}, {"test_utterances": 0}, {"min_snr_db": 40}]
 )
 def test_refuses_sizes_it_cannot_make(changes: dict[str, float], tmp_path: Path) -> None:
     done = run_local("make_mini_corpus.py", "--out", tmp_path / "mini", *options(**changes))
