@@ -42,7 +42,7 @@ class SearchSettings:
     reward: str = "hard"
     evaluations: int = 100
     decomposition: str = "whitened"
-    levels: int = 12
+    levels: int = 24
     min_rank: int = 4
     rollouts: int = 6
     learning_rate: float = 0.01

@@ -7,7 +7,9 @@ with a moving-average baseline and an entropy bonus raises the chance of the bet
 still absorb (AMC, 1802.03494, algorithm 1), so every rollout meets the budget.
 
 The controller starts from a prior: the logits of a site's levels fall off with their distance
-from a given plan, so the search begins near the best rule of thumb instead of anywhere.
+from a given plan, so the search begins near the best rule of thumb instead of anywhere. The plan
+is scaled to the budget that is left, so what one site takes more is taken from all that follow,
+and not from the last one alone.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from espnet_shrink.plan import Plan, Site
+from espnet_shrink.plan import Plan, Rank, Site
 from espnet_shrink.search.problem import Problem
 
 HIDDEN = 64
@@ -68,12 +71,7 @@ class Reinforce:
             self.controller.parameters(), lr=settings.learning_rate
         )
         self.generator = torch.Generator().manual_seed(seed)
-        self.prior = torch.stack(
-            [
-                _prior_logits(site, grid, prior, levels)
-                for site, grid in zip(problem.sites, self.grids, strict=True)
-            ]
-        )
+        self.prior = [site.params_at(prior.ranks[site.name]) for site in problem.sites]
         self.baseline: float | None = None
         self.spread = 0.0
         self.entropy = float("nan")
@@ -107,7 +105,7 @@ class Reinforce:
     def _rollout(self) -> Plan:
         sites = self.problem.sites
         least = [s.params_at(grid[0]) for s, grid in zip(sites, self.grids, strict=True)]
-        least_after = _suffix_sums(least)
+        least_after, prior_from = _suffix_sums(least), _suffix_sums(self.prior)
         left = self.problem.site_budget
         state = None
         previous = torch.tensor([self.controller.choice.num_embeddings - 1])
@@ -121,7 +119,9 @@ class Reinforce:
             allowed = len(grid)
             if self.clip:
                 allowed = sum(site.params_at(r) <= left - least_after[t + 1] for r in grid)
-            logits = (self.controller.head(state[0])[0] + self.prior[t])[:allowed]
+            wanted = self.prior[t] * max(left, 1) / prior_from[t]
+            distance = (torch.arange(len(grid)) - _level(wanted, site, grid)) / PRIOR_WIDTH
+            logits = (self.controller.head(state[0])[0][: len(grid)] - distance**2 / 2)[:allowed]
             log_p = torch.log_softmax(logits, dim=0)
             level = int(torch.multinomial(log_p.detach().exp(), 1, generator=self.generator))
             log_prob = log_prob + log_p[level]
@@ -160,11 +160,7 @@ def _suffix_sums(values: list[int]) -> list[int]:
     return sums[::-1]
 
 
-def _prior_logits(site: Site, grid: list[Any], prior: Plan, levels: int) -> torch.Tensor:
-    wanted = site.params_at(prior.ranks[site.name])
-    params = torch.tensor([float(site.params_at(rank)) for rank in grid])
-    nearest = int((params.log() - torch.tensor(float(wanted)).log()).abs().argmin())
-    logits = torch.full((levels,), float("-inf"))
-    distance = (torch.arange(len(grid)) - nearest) / PRIOR_WIDTH
-    logits[: len(grid)] = -(distance**2) / 2
-    return logits
+def _level(params: float, site: Site, grid: list[Rank]) -> float:
+    """Where `params` lies among the levels of `grid`, in between as in log parameters."""
+    return float(np.interp(np.log(params), np.log([site.params_at(r) for r in grid]),
+                           np.arange(len(grid))))  # fmt: skip
