@@ -42,7 +42,8 @@ class RoundsSettings:
 
     target: float = 5.0
     step: float = 2.3
-    epochs: int = 3
+    epochs: int = 2
+    final_epochs: int = 5
     learning_rate_factor: float = 0.5
     wer_limit_relative: float = 0.1
     wer_limit_absolute: float = 0.5
@@ -56,6 +57,7 @@ class RoundsSettings:
         )
         require(self.step > 1.0, f"step must be above 1, not {self.step:g}")
         require(self.epochs >= 1, "epochs must be at least 1")
+        require(self.final_epochs >= 1, "final_epochs must be at least 1")
         require(self.learning_rate_factor > 0.0, "learning_rate_factor must be above 0")
         require(
             self.wer_limit_relative >= 0.0 and self.wer_limit_absolute >= 0.0,
@@ -66,6 +68,14 @@ class RoundsSettings:
     def first_goal(self) -> float:
         """The compression that the first round aims at."""
         return next_goal(1.0, self.step, self.target)
+
+    def reaches_target(self, goal: float) -> bool:
+        """Whether a round that aims at `goal` is the last."""
+        return goal >= self.target * (1 - 1e-6)
+
+    def epochs_for(self, goal: float) -> int:
+        """Retraining epochs of a round that aims at `goal`."""
+        return self.final_epochs if self.reaches_target(goal) else self.epochs
 
 
 def next_goal(now: float, step: float, target: float) -> float:
@@ -169,7 +179,7 @@ class _Rounds:
         current, now, rollbacks = self.baseline, 1.0, 0
         step = self.settings.step
         accepted: Round | None = None
-        while now < self.settings.target * (1 - 1e-6):
+        while not self.settings.reaches_target(now):
             number = len(rounds) + 1
             goal = next_goal(now, step, self.settings.target)
             done = self._round(number, goal, current)
@@ -186,7 +196,7 @@ class _Rounds:
                 tqdm.write(f"round {number} rolled back; trying steps of {step:.2f}")
         if self.settings.control and accepted is not None:
             self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
-        reached = now >= self.settings.target * (1 - 1e-6)
+        reached = self.settings.reaches_target(now)
         outcome = Outcome(self.costs.cost(dense_plan(self.sites)), rounds, accepted, reached)
         text = _dump({
             "final": accepted.round if accepted else None, "reached_target": reached,
@@ -239,7 +249,8 @@ class _Rounds:
             return Round(**read_yaml(record))
         tqdm.write(f"round {number}: aiming at {goal:.2f}x")
         found = self._search(number, goal, current)
-        before = self._factorise_and_retrain(folder, found.plan, current)
+        epochs = self.settings.epochs_for(goal)
+        before = self._factorise_and_retrain(folder, found.plan, current, epochs)
         after = self._dev_score(load_asr_model(*find_model(folder)))
         cost = self.costs.cost(found.plan)
         done = Round(
@@ -250,7 +261,7 @@ class _Rounds:
             **dataclasses.asdict(cost),
             searcher=found.searcher,
             search_evaluations=found.evaluations,
-            epochs=self.settings.epochs,
+            epochs=epochs,
             dev_before_retraining=before,
             dev=dataclasses.asdict(after),
             dev_wer_limit=self.limit,
@@ -272,7 +283,7 @@ class _Rounds:
         )  # fmt: skip
 
     def _factorise_and_retrain(
-        self, folder: Path, plan: Plan, current: LoadedModel
+        self, folder: Path, plan: Plan, current: LoadedModel, epochs: int
     ) -> dict[str, float]:
         before = folder / "before_retraining.yaml"
         factored = _copy(current)
@@ -283,7 +294,7 @@ class _Rounds:
             write_text(before, _dump(dataclasses.asdict(score)))
         plan.save(folder / "plan.yaml", base_hash=self.base_hash)
         retrain(
-            self.base_config, factored.model.state_dict(), folder, self.settings.epochs,
+            self.base_config, factored.model.state_dict(), folder, epochs,
             self.settings.learning_rate_factor, self.ngpu,
             {
                 **self.settings.train, "use_adapter": True, "adapter": "shrink",

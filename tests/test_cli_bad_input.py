@@ -249,6 +249,7 @@ def test_a_bad_preset_is_refused(refused, verb, option, key):
     [
         ({"step": 1.0}, "step must be above 1"),
         ({"epochs": 0}, "epochs must be at least 1"),
+        ({"final_epochs": 0}, "final_epochs must be at least 1"),
         ({"wer_limit_absolute": -1}, "WER limits must not be negative"),
         ({"rollbacks": -1}, "rollbacks must not be negative"),
         ({"learning_rate_factor": 0}, "learning_rate_factor must be above 0"),

@@ -99,7 +99,7 @@ def test_the_default_vocabulary_is_a_few_hundred_words_and_all_are_trained_on(
         "import make_mini_corpus as m, mini_grammar as g\n"
         "takes = m.plan_takes(m.Sizes())\n"
         "words = lambda *splits: {w for t in takes if t.split in splits for w in t.text.split()}\n"
-        "assert len({t.text for t in takes}) == len(takes) == 1900\n"
+        "assert len({t.text for t in takes}) == len(takes) == 2500\n"
         "assert 200 <= len(g.vocabulary()) <= 450\n"
         "assert words('dev-clean', 'test-clean') <= words('train-clean-100') <= g.vocabulary()\n"
         "assert 4 <= sum(len(t.text.split()) for t in takes) / len(takes) <= 9\n"

@@ -77,13 +77,23 @@ def test_a_later_round_starts_from_the_retrained_model_of_the_one_before(finishe
 
 def test_the_control_is_the_baseline_with_the_rounds_epochs(finished):
     config = read_yaml(OUT / "control/config.yaml")
-    assert config["max_epoch"] == 2 * ROUNDS["epochs"]
+    assert config["max_epoch"] == ROUNDS["epochs"] + ROUNDS["final_epochs"]
     assert not config["use_adapter"]
     start = torch.load(OUT / "control/init.pth", weights_only=True)
     own = open_baseline("exp/asr").model.state_dict()
     assert all(torch.equal(start[name], own[name]) for name in own)
     trained = open_baseline(OUT / "control").model.state_dict()
     assert any(not torch.equal(start[name], trained[name]) for name in own)
+
+
+def test_rounds_with_other_settings_in_the_same_folder_are_refused(finished, shrink):
+    before = tree(OUT)
+    for option, named in ((["--seed", 9], "search was"), (["--data", "dump/raw/test"], "data was")):
+        ended = shrink(*arguments("rounds"), *option)
+        assert ended.status == 2
+        assert "small holds a run with other settings" in ended.err.splitlines()[-1]
+        assert named in ended.err.splitlines()[-1]
+    assert tree(OUT) == before
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -164,8 +174,8 @@ def faultless(recipe):
 def test_rounds_that_lose_too_much_are_rolled_back_with_milder_steps(faultless, shrink):
     """No loss is allowed, and no learning either: nothing can make up for the lost ranks."""
     Path("rounds.yaml").write_text(yaml.safe_dump({
-        "target": 3.61, "step": 4.0, "epochs": 1, "learning_rate_factor": 1e-9, "rollbacks": 1,
-        "wer_limit_relative": 0.0, "wer_limit_absolute": 0.0,
+        "target": 3.61, "step": 4.0, "epochs": 1, "final_epochs": 1, "rollbacks": 1,
+        "learning_rate_factor": 1e-9, "wer_limit_relative": 0.0, "wer_limit_absolute": 0.0,
     }))  # fmt: skip
     Path("search.yaml").write_text(yaml.safe_dump({"searcher": "uniform", "min_rank": 1}))
     command = ["rounds", "--exp", "exp/asr", "--out", OUT, "--proxy", "dump/raw/test", "--data",
@@ -224,6 +234,11 @@ def test_a_failed_training_names_its_log_and_its_last_line(recipe):
         retrain(config, state, Path("new"), 1, 0.5, 0, {})
     assert "no_such_optimizer" in Path("new/train.log").read_text()
     assert not Path("new/.trained").exists()
+
+
+def test_the_last_round_retrains_longer():
+    settings = RoundsSettings(target=5.0, epochs=2, final_epochs=7)
+    assert [settings.epochs_for(goal) for goal in (2.236, 4.99, 5.0 - 1e-9, 5.0)] == [2, 2, 7, 7]
 
 
 def test_the_first_goal_is_where_the_first_round_aims():

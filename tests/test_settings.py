@@ -124,6 +124,7 @@ def test_search_settings_out_of_range_are_one_line_that_names_the_key(bad):
         {"target": 0.5},
         {"step": 1},
         {"epochs": 0},
+        {"final_epochs": 0},
         {"learning_rate_factor": 0.0},
         {"rollbacks": -1},
     ],
