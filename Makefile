@@ -25,7 +25,7 @@ demo: install
 	cd egs2/librispeech/asr_shrink && $(RUN) ./run.sh
 
 test: install
-	$(RUN) python -m pytest -q --durations=15
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 lint: install
 	$(RUN) ruff check .

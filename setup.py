@@ -39,7 +39,7 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],  # synthesises the embedded corpus
-        "dev": ["mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+        "dev": ["filelock", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["espnet-shrink = espnet_shrink.cli:main"]},
 )

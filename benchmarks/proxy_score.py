@@ -5,8 +5,8 @@
         --proxy exp/asr_mini_train_asr_rnn_shrink/proxy [--json FILE]
 
 Both decode the same utterances on the same cores: ours CTC and attention greedily in one process
-with all threads, ESPnet's attention greedily in one single-thread process per core, started anew,
-as a search by scripts would. Scoring is timed for plans of the energy rule from 1.5x to 2.5x.
+with all threads, stock ESPnet's attention greedily in one single-thread process per core, started
+anew, as a search by scripts would. Scoring is timed for plans of the energy rule from 1.5x to 2.5x.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def espnet_seconds(config: Path, checkpoint: Path, proxy: Path, cores: int) -> f
             keys.write_text("".join(lines[job::cores]))
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "espnet_shrink.run", "-m", "espnet2.bin.asr_inference",
+                    [sys.executable, "-m", "espnet2.bin.asr_inference",
                      "--ngpu", "0", "--beam_size", "1", "--ctc_weight", "0", "--lm_weight", "0",
                      "--data_path_and_name_and_type", f"{proxy}/wav.scp,speech,sound",
                      "--key_file", str(keys), "--asr_train_config", str(config),

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from espnet_shrink.compat import skip_type_checks
 from espnet_shrink.errors import ShrinkError
 
 DESCRIPTION = """\
@@ -223,6 +224,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point: bad input is one line on stderr and exit status 2."""
     args = parser().parse_args()
+    skip_type_checks()
     # ESPnet warns at every decoding step of what only matters to tracing.
     logging.basicConfig(level=logging.ERROR)
     warnings.simplefilter("ignore")

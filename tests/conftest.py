@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from filelock import FileLock
 from toy import random_plan
 
 from espnet_shrink import cli
@@ -31,6 +32,8 @@ RATE_HZ = 16000
 TONES_HZ = {"a": 500.0, "b": 1100.0, "c": 2000.0, "d": 3300.0}
 SETS = {"train": 96, "dev": 12, "test": 6}
 TOKENS = ["<blank>", "<unk>", "<space>", *TONES_HZ, "<sos/eos>"]
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 # One thread: numbers must not depend on how many cores there are.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -127,12 +130,23 @@ def train(root: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make` fills, made by the first of pytest-xdist's workers that wants it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            beside = folder.with_name(f"{name}.part")
+            shutil.rmtree(beside, ignore_errors=True)
+            make(beside)
+            beside.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def trained_recipe(tmp_path_factory) -> Path:
     """The recipe with its trained exp/asr; not to be written to."""
-    root = tmp_path_factory.mktemp("trained") / "recipe"
-    train(root)
-    return root
+    return made_once("trained", train, tmp_path_factory)
 
 
 @pytest.fixture
@@ -204,7 +218,7 @@ COMMANDS = {
 def one_core() -> Iterator[None]:
     """One thread, also for the processes that are started: sums then have one order."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    os.sched_setaffinity(0, {min(cores)})
+    os.sched_setaffinity(0, {sorted(cores)[WORKER % len(cores)]})
     torch.set_num_threads(1)
     try:
         yield
@@ -249,16 +263,18 @@ def write_hypotheses(root: Path) -> None:
 @pytest.fixture(scope="session")
 def finished_recipe(trained_recipe, tmp_path_factory) -> Path:
     """The recipe after every verb, with two rounds; not to be written to."""
-    root = tmp_path_factory.mktemp("finished") / "recipe"
-    shutil.copytree(trained_recipe, root, symlinks=True)
-    (root / "search.yaml").write_text(yaml.safe_dump(SEARCH), encoding="utf-8")
-    (root / "rounds.yaml").write_text(yaml.safe_dump(ROUNDS), encoding="utf-8")
-    with contextlib.chdir(root), one_core():
-        for verb in COMMANDS:
-            if verb == "report":
-                write_hypotheses(root)
-            assert run_cli(arguments(verb)) == 0, verb
-    return root
+
+    def finish(root: Path) -> None:
+        shutil.copytree(trained_recipe, root, symlinks=True)
+        (root / "search.yaml").write_text(yaml.safe_dump(SEARCH), encoding="utf-8")
+        (root / "rounds.yaml").write_text(yaml.safe_dump(ROUNDS), encoding="utf-8")
+        with contextlib.chdir(root), one_core():
+            for verb in COMMANDS:
+                if verb == "report":
+                    write_hypotheses(root)
+                assert run_cli(arguments(verb)) == 0, verb
+
+    return made_once("finished", finish, tmp_path_factory)
 
 
 @pytest.fixture
