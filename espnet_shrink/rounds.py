@@ -43,7 +43,7 @@ class RoundsSettings:
     target: float = 5.0
     step: float = 2.3
     epochs: int = 2
-    final_epochs: int = 5
+    final_epochs: int = 6
     learning_rate_factor: float = 0.5
     wer_limit_relative: float = 0.1
     wer_limit_absolute: float = 0.5
