@@ -29,6 +29,7 @@ from espnet_shrink.files import write_text
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search.energy import energy
+from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.space import geometric_space
 from espnet_shrink.stages import open_baseline
@@ -72,13 +73,13 @@ def main() -> None:
     data = extract(loaded, args.proxy)
     analysis = analyse(loaded, data, "whitened")
     scorer = Scorer(loaded, data, analysis.decompositions)
-    space = geometric_space(analysis.survey.sites, levels=24, min_rank=4)
-    energies = {name: d.energies.numpy() for name, d in analysis.decompositions.items()}
+    settings = SearchSettings()
+    space = geometric_space(analysis.survey.sites, settings.levels, settings.min_rank)
     full = sum(analysis.cost_model.numels.values())
     seconds = []
     for number in range(args.plans + 1):
         budget = int(full / (1.5 + number / args.plans))
-        plan = energy(Problem(analysis.cost_model, space, budget, energies))
+        plan = energy(Problem(analysis.cost_model, space, budget, analysis.energies))
         start = time.perf_counter()
         scorer.score(plan)
         seconds.append(time.perf_counter() - start)

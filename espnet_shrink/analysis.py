@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from espnet_shrink.compat import LoadedModel
@@ -25,6 +26,11 @@ class Analysis:
     survey: Survey
     cost_model: CostModel
     decompositions: Mapping[str, Decomposition]
+
+    @property
+    def energies(self) -> dict[str, np.ndarray]:
+        """Site -> (k,) squared singular values, descending."""
+        return {name: d.energies.numpy() for name, d in self.decompositions.items()}
 
 
 def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analysis:

@@ -182,11 +182,6 @@ def _search(
     out: Path,
     analysis: Analysis,
 ) -> SearchResult:
-    problem = Problem(
-        analysis.cost_model,
-        space,
-        budget_params,
-        {name: d.energies.numpy() for name, d in analysis.decompositions.items()},
-    )
+    problem = Problem(analysis.cost_model, space, budget_params, analysis.energies)
     scorer = Scorer(loaded, proxy, analysis.decompositions)
     return run_search(problem, scorer.score, settings, out)

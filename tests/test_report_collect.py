@@ -134,4 +134,4 @@ def test_a_set_that_was_not_decoded_is_refused(finished, shrink):
     options = arguments("report")
     options[options.index("test")] = "test other"
     ended = shrink(*options)
-    assert ended.status == 2 and "decode/other/text: decode it first" in ended.err
+    assert ended.status == 2 and "small/round1/decode/other/text: decode it first" in ended.err

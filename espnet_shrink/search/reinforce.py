@@ -120,8 +120,8 @@ class Reinforce:
             if self.clip:
                 allowed = sum(site.params_at(r) <= left - least_after[t + 1] for r in grid)
             wanted = self.prior[t] * max(left, 1) / prior_from[t]
-            distance = (torch.arange(len(grid)) - _level(wanted, site, grid)) / PRIOR_WIDTH
-            logits = (self.controller.head(state[0])[0][: len(grid)] - distance**2 / 2)[:allowed]
+            distance = (torch.arange(allowed) - _level(wanted, site, grid)) / PRIOR_WIDTH
+            logits = self.controller.head(state[0])[0][:allowed] - distance**2 / 2
             log_p = torch.log_softmax(logits, dim=0)
             level = int(torch.multinomial(log_p.detach().exp(), 1, generator=self.generator))
             log_prob = log_prob + log_p[level]
