@@ -29,6 +29,7 @@ test: install
 
 lint: install
 	$(RUN) ruff check .
+	$(RUN) ruff format --check .
 	$(RUN) mypy
 
 bench: install

@@ -122,9 +122,7 @@ def _rounds(args: argparse.Namespace) -> None:
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
     loaded = open_baseline(args.exp, args.checkpoint)
-    outcome = run_rounds(
-        loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan
-    )
+    outcome = run_rounds(loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan)
     if outcome.final is None:
         raise ShrinkError(
             f"no round kept dev WER within its limit (see {args.out}/round*/round.yaml): "

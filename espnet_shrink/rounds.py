@@ -326,5 +326,3 @@ def _copy(loaded: LoadedModel) -> LoadedModel:
 
 def _dump(document: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(document), sort_keys=False)
-
-

@@ -16,8 +16,10 @@ def weight_and_inputs(shape, count=500, seed=0):
     weight = torch.randn(shape, generator=generator, dtype=torch.float64)
     mix = torch.randn(shape[1], shape[1], generator=generator, dtype=torch.float64)
     scales = torch.logspace(0, -2, shape[1], dtype=torch.float64)
-    X = mix @ torch.diag(scales) @ torch.randn(
-        shape[1], count, generator=generator, dtype=torch.float64
+    X = (
+        mix
+        @ torch.diag(scales)
+        @ torch.randn(shape[1], count, generator=generator, dtype=torch.float64)
     )
     return weight, X
 

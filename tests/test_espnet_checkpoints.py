@@ -79,9 +79,7 @@ def test_a_plain_checkpoint_with_the_factored_config_names_the_keys(baseline, sm
 def test_a_pickled_object_is_never_executed(baseline, recipe, load, kind):
     """In both of torch's file formats; the file it would create does not appear."""
     proof, path = recipe / "executed", recipe / "model.pth"
-    torch.save(
-        {"encoder": Touch(proof)}, path, _use_new_zipfile_serialization=kind == "zip"
-    )
+    torch.save({"encoder": Touch(proof)}, path, _use_new_zipfile_serialization=kind == "zip")
     message = refusal(load, baseline.config, path)
     assert "pickled objects" in message and "model.pth" in message
     assert not proof.exists()

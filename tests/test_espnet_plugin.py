@@ -77,9 +77,7 @@ def test_espnet_rebuilds_a_compressed_model_bit_for_bit(small, batch):
         assert all(torch.equal(found[name], expected[name]) for name in expected)
         assert plan_of(model) == plan_of(small.model)
         encoded, _ = model.encode(batch["speech"], batch["speech_lengths"])
-        assert torch.equal(
-            encoded, small.model.encode(batch["speech"], batch["speech_lengths"])[0]
-        )
+        assert torch.equal(encoded, small.model.encode(batch["speech"], batch["speech_lengths"])[0])
 
 
 def test_a_fresh_process_needs_only_import_espnet_shrink(small):

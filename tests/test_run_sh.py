@@ -10,9 +10,9 @@ import pytest
 from conftest import tree
 
 EGS = Path(__file__).resolve().parents[1] / "egs2"
-ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name != "LIBRISPEECH"
-} | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LIBRISPEECH"} | {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+}
 
 
 @pytest.fixture

@@ -40,9 +40,7 @@ def factorise(model: torch.nn.Module, plan: Plan, factors: Factors) -> None:
         module = model.get_submodule(path)
         own = {name: factors[f"{path}.{name}"] for name in ranks}
         if isinstance(module, torch.nn.Linear):
-            new: torch.nn.Module = LowRankLinear.from_dense(
-                module, ranks["weight"], own["weight"]
-            )
+            new: torch.nn.Module = LowRankLinear.from_dense(module, ranks["weight"], own["weight"])
         else:
             new = LOW_RANK[type(module)].from_dense(module, ranks, own)
         _replace(model, path, new)

@@ -25,9 +25,7 @@ class Activations:
     uses: dict[str, int] = field(default_factory=dict)
 
 
-def collect(
-    model: torch.nn.Module, sites: Sequence[Site], run: Callable[[], None]
-) -> Activations:
+def collect(model: torch.nn.Module, sites: Sequence[Site], run: Callable[[], None]) -> Activations:
     """Run `run()`, which must call `model` on one utterance at a time, and watch its inputs."""
     watcher = _Watcher({site.name for site in sites})
     handles = []

@@ -67,9 +67,7 @@ class Reinforce:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.controller = Controller(len(self.grids), levels)
-        self.optimizer = torch.optim.Adam(
-            self.controller.parameters(), lr=settings.learning_rate
-        )
+        self.optimizer = torch.optim.Adam(self.controller.parameters(), lr=settings.learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
         self.prior = [site.params_at(prior.ranks[site.name]) for site in problem.sites]
         self.baseline: float | None = None
