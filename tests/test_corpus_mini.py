@@ -92,20 +92,30 @@ def test_is_speech_at_a_sane_level(corpus: Path) -> None:
         assert power[:, 1:200].sum() > power[:, 200:].sum(), utt_id
 
 
-def test_the_default_vocabulary_is_a_few_hundred_words_and_all_are_trained_on(
-    tmp_path: Path,
-) -> None:
-    code = (
-        "import make_mini_corpus as m, mini_grammar as g\n"
-        "takes = m.plan_takes(m.Sizes())\n"
+def run_planning(code: str) -> None:
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{RECIPE / 'local'}"}
+    setup = "import make_mini_corpus as m, mini_grammar as g\ntakes = m.plan_takes(m.Sizes())\n"
+    subprocess.run([sys.executable, "-c", setup + code], env=environment, check=True)
+
+
+def test_the_default_vocabulary_is_a_few_hundred_words_and_all_are_trained_on() -> None:
+    run_planning(
         "words = lambda *splits: {w for t in takes if t.split in splits for w in t.text.split()}\n"
-        "assert len({t.text for t in takes}) == len(takes) == 2500\n"
+        "assert len({t.text for t in takes}) == len(takes) == 4600\n"
         "assert 200 <= len(g.vocabulary()) <= 450\n"
         "assert words('dev-clean', 'test-clean') <= words('train-clean-100') <= g.vocabulary()\n"
         "assert 4 <= sum(len(t.text.split()) for t in takes) / len(takes) <= 9\n"
     )
-    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{RECIPE / 'local'}"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_train_speakers_share_voices_that_no_dev_or_test_speaker_has() -> None:
+    run_planning(
+        "voices = {s: {t.speaker: t.voice for t in takes if t.split == s} for s in\n"
+        "          ('train-clean-100', 'dev-clean', 'test-clean')}\n"
+        "train, dev, test = ({v.name for v in of.values()} for of in voices.values())\n"
+        "assert len(dev) == 6 and len(test) == 8 and not (dev | test) & train and not dev & test\n"
+        "assert len(set(voices['train-clean-100'].values())) == 200 > len(train)\n"
+    )
 
 
 def test_a_seed_gives_the_same_samples_in_another_process(corpus: Path, tmp_path: Path) -> None:
@@ -159,7 +169,7 @@ def test_killed_half_way_it_is_absent_and_the_next_call_makes_it_whole(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"train_speakers": 100}, {"test_utterances": 0}, {"min_snr_db": 40}]
+    "changes", [{"test_speakers": 60}, {"test_utterances": 0}, {"min_snr_db": 40}]
 )
 def test_refuses_sizes_it_cannot_make(changes: dict[str, float], tmp_path: Path) -> None:
     done = run_local("make_mini_corpus.py", "--out", tmp_path / "mini", *options(**changes))

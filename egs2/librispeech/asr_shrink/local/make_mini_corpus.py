@@ -10,6 +10,7 @@ The same settings give the same samples.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -41,15 +42,15 @@ UTTERANCES_PER_CHAPTER = 25
 class Sizes:
     """Utterances and speakers of each split, and the seed of everything."""
 
-    train_utterances: int = 2000
+    train_utterances: int = 4000
     dev_utterances: int = 200
-    test_utterances: int = 300
-    train_speakers: int = 36
+    test_utterances: int = 400
+    train_speakers: int = 200
     dev_speakers: int = 6
     test_speakers: int = 8
     seed: int = 0
-    min_snr_db: float = 10.0
-    max_snr_db: float = 30.0
+    min_snr_db: float = 5.0
+    max_snr_db: float = 25.0
 
 
 @dataclass(frozen=True)
@@ -70,46 +71,52 @@ class Take:
         return Path(self.split, *self.utt_id.split("-")[:2])
 
 
-def draw_voices(count: int, rng: np.random.Generator) -> list[Voice]:
-    """Draw `count` voices, no two with the same accent and variant.
+def draw_voices(sizes: Sizes, rng: np.random.Generator) -> dict[str, list[Voice]]:
+    """Draw the speakers' voices of every split.
+
+    Each dev and test speaker has an accent and variant that nobody else has. Train speakers share
+    the others: many of them, each with its own rate and pitch, so that a model learns to recognise
+    speakers it has not heard.
 
     Raises:
-        ShrinkError: there are fewer of them than that.
+        ShrinkError: more dev and test speakers than that.
     """
     names = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
-    if count > len(names):
+    heldout = sizes.dev_speakers + sizes.test_speakers
+    if heldout >= len(names):
         raise ShrinkError(
-            f"--train_speakers, --dev_speakers, --test_speakers: {count} in all: "
-            f"give at most {len(names)}"
+            f"--dev_speakers, --test_speakers: {heldout} in all: give at most {len(names) - 1}"
         )
-    return [
-        Voice(
-            name=names[index],
-            rate=int(rng.integers(120, 151)),
-            pitch=int(rng.integers(30, 71)),
-            pitch_range=int(rng.integers(30, 71)),
-        )
-        for index in rng.permutation(len(names))[:count]
-    ]
+    order = [names[index] for index in rng.permutation(len(names))]
+
+    def draw(name: str) -> Voice:
+        rate, pitch, pitch_range = rng.integers([120, 30, 30], [151, 71, 71])
+        return Voice(name, int(rate), int(pitch), int(pitch_range))
+
+    train = itertools.islice(itertools.cycle(order[heldout:]), sizes.train_speakers)
+    return {
+        "train": [draw(name) for name in train],
+        "dev": [draw(name) for name in order[: sizes.dev_speakers]],
+        "test": [draw(name) for name in order[sizes.dev_speakers : heldout]],
+    }
 
 
 def plan_takes(sizes: Sizes) -> list[Take]:
     """Share distinct sentences out over the splits, and over each split's own speakers."""
     rng = np.random.default_rng(sizes.seed)
+    voices = draw_voices(sizes, rng)
     splits = [
-        ("train-clean-100", sizes.train_speakers, sizes.train_utterances),
-        ("dev-clean", sizes.dev_speakers, sizes.dev_utterances),
-        ("test-clean", sizes.test_speakers, sizes.test_utterances),
+        ("train-clean-100", voices["train"], sizes.train_utterances),
+        ("dev-clean", voices["dev"], sizes.dev_utterances),
+        ("test-clean", voices["test"], sizes.test_utterances),
     ]
-    voices = iter(draw_voices(sum(speakers for _, speakers, _ in splits), rng))
     sentences = iter(distinct_sentences(sum(count for _, _, count in splits), rng))
     takes = []
     speaker_id = 100
     for split, speakers, count in splits:
-        for speaker in range(speakers):
+        for speaker, voice in enumerate(speakers):
             speaker_id += 1
-            voice = next(voices)
-            for index in range(len(range(speaker, count, speakers))):
+            for index in range(len(range(speaker, count, len(speakers)))):
                 chapter = 10 * speaker_id + index // UTTERANCES_PER_CHAPTER
                 number = index % UTTERANCES_PER_CHAPTER
                 takes.append(
