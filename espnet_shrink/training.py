@@ -109,7 +109,17 @@ def _run(command: list[str], exp: Path, epochs: int, ngpu: int) -> None:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ShrinkError(
             f"training in {exp} failed ({lines[-1] if lines else 'no output'}): see {log}"
+            + _if_disk_is_full(exp)
         )
+
+
+def _if_disk_is_full(exp: Path) -> str:
+    """Say so if a training checkpoint does not fit: torch's own words for it are obscure."""
+    free_mib = shutil.disk_usage(exp).free / 2**20
+    checkpoint_mib = 3 * (exp / INIT).stat().st_size / 2**20  # the weights and Adam's two moments
+    if free_mib > checkpoint_mib + 1:
+        return ""
+    return f"; its disk has only {free_mib:.1f} MiB left: free some and run again"
 
 
 def _follow(source: Any, bar: Any) -> None:

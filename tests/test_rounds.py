@@ -236,6 +236,37 @@ def test_a_failed_training_names_its_log_and_its_last_line(recipe):
     assert not Path("new/.trained").exists()
 
 
+IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+@pytest.mark.skipif(
+    subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True).returncode != 0,
+    reason="needs the right to mount a small disk",
+)
+def test_a_training_whose_disk_is_full_says_so_and_goes_on_when_there_is_space(recipe):
+    Path("retrain.py").write_text(
+        "from pathlib import Path\n"
+        "from espnet_shrink.files import read_yaml\n"
+        "from espnet_shrink.stages import open_baseline\n"
+        "from espnet_shrink.training import retrain\n"
+        "state = open_baseline('exp/asr').model.state_dict()\n"
+        "retrain(read_yaml('exp/asr/config.yaml'), state, Path('new'), 1, 0.5, 0, {})\n"
+    )
+    size = 2 * Path("exp/asr/valid.acc.ave.pth").stat().st_size + 2**16
+    script = f"""
+        mkdir new && mount -t tmpfs -o size={size} tmpfs new
+        {sys.executable} retrain.py; echo first $?
+        mount -o remount,size=64m new
+        {sys.executable} retrain.py; echo second $?
+        ls -A new
+    """
+    ended = subprocess.run(
+        [*IN_A_NAMESPACE, "sh", "-c", script], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert "first 1" in ended.stdout and "MiB left: free some and run again" in ended.stderr
+    assert "second 0" in ended.stdout and ".trained" in ended.stdout.split()
+
+
 def test_the_last_round_retrains_longer():
     settings = RoundsSettings(target=5.0, epochs=2, final_epochs=7)
     assert [settings.epochs_for(goal) for goal in (2.236, 4.99, 5.0 - 1e-9, 5.0)] == [2, 2, 7, 7]
