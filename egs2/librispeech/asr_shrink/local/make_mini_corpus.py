@@ -49,8 +49,8 @@ class Sizes:
     dev_speakers: int = 6
     test_speakers: int = 8
     seed: int = 0
-    min_snr_db: float = 5.0
-    max_snr_db: float = 25.0
+    min_snr_db: float = 8.0
+    max_snr_db: float = 28.0
 
 
 @dataclass(frozen=True)
