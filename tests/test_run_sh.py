@@ -39,6 +39,11 @@ def run(folder: Path, *arguments: object, **more: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
+def test_egs2_copied_elsewhere_has_all_its_files(folder):
+    links = [path for path in folder.parents[1].rglob("*") if path.is_symlink()]
+    assert folder / "asr.sh" in links and all(path.exists() for path in links)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
