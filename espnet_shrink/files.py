@@ -29,14 +29,23 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield beside
         os.replace(beside, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _disk_is_full(error):
             raise ShrinkError(
                 f"no space left on the disk while writing {target}: free some and run again"
             ) from error
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is behind `error`: torch raises one of its own while it handles the disk's."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

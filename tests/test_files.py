@@ -67,7 +67,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_beside_it(tmp_path, error)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-@pytest.mark.parametrize("content", ["text", "tensors"])
+@pytest.mark.parametrize("content", ["text", "tensors", "error over error"])
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, content):
     path = tmp_path / "a.pt"
     write_text(path, "old")
@@ -78,6 +78,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, content):
         beside.symlink_to("/dev/full")  # the kernel answers every write with ENOSPC
         if content == "text":
             beside.write_text("new")
+        elif content == "error over error":  # as torch's writer ends when the disk fills midway
+            try:
+                beside.write_text("new")
+            finally:
+                raise RuntimeError("unexpected pos 768 vs 662")
         else:
             with beside.open("wb") as handle:
                 torch.save({"a": torch.zeros(10_000)}, handle)
