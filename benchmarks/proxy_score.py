@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from espnet_shrink.analysis import analyse
-from espnet_shrink.compat import espnet_version
+from espnet_shrink.compat.models import espnet_version
 from espnet_shrink.files import write_text
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Scorer

@@ -4,7 +4,7 @@ Importing the package teaches ESPnet to build and load compressed models; it cos
 ESPnet itself is imported.
 """
 
-from espnet_shrink.compat import register
+from espnet_shrink.compat.hooks import register
 
 __all__ = ["register"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from espnet_shrink.compat import LoadedModel
+from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.cost import CostModel
 from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
 from espnet_shrink.lowrank.moments import Activations, collect

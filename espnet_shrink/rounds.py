@@ -19,7 +19,7 @@ import yaml
 from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
-from espnet_shrink.compat import LoadedModel, find_model, load_asr_model
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
@@ -251,7 +251,7 @@ class _Rounds:
         found = self._search(number, goal, current)
         epochs = self.settings.epochs_for(goal)
         before = self._factorise_and_retrain(folder, found.plan, current, epochs)
-        after = self._dev_score(load_asr_model(*find_model(folder)))
+        after = self._dev_score(load_model(*find_model(folder)))
         cost = self.costs.cost(found.plan)
         done = Round(
             round=number,
@@ -307,7 +307,7 @@ class _Rounds:
         return Scorer(loaded, self.dev).score()
 
     def _folded(self, number: int) -> LoadedModel:
-        loaded = load_asr_model(*find_model(self._folder(number)))
+        loaded = load_model(*find_model(self._folder(number)))
         fold(loaded.model)
         return loaded
 

@@ -25,12 +25,12 @@ def main() -> None:
         print(USAGE, file=sys.stderr)
         sys.exit(2)
 
-    from espnet_shrink import compat
+    from espnet_shrink.compat.hooks import save_checkpoints_whole, skip_type_checks
     from espnet_shrink.layers.patch import use_padded_lstm
 
-    compat.skip_type_checks()
+    skip_type_checks()
     use_padded_lstm()
-    compat.save_checkpoints_whole()
+    save_checkpoints_whole()
     sys.argv = arguments
     try:
         if by_module:

@@ -10,7 +10,7 @@ import jiwer
 import yaml
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
-from espnet_shrink.compat import LoadedModel, find_model, load_asr_model
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
@@ -43,7 +43,7 @@ def open_baseline(exp: str | Path, checkpoint: str | None = None) -> LoadedModel
     Raises:
         ShrinkError: no model, or one that is compressed already.
     """
-    loaded = load_asr_model(*find_model(exp, checkpoint))
+    loaded = load_model(*find_model(exp, checkpoint))
     if plan_of(loaded.model).factored:
         raise ShrinkError(f"{exp} is compressed already: give the uncompressed model")
     return loaded

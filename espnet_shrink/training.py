@@ -16,7 +16,9 @@ import yaml
 from tqdm import tqdm
 
 from espnet_shrink.checkpoints import write_checkpoint
-from espnet_shrink.compat import find_model, train_command, trained_epochs, training_config
+from espnet_shrink.compat.models import find_model
+from espnet_shrink.compat.tasks import task_of
+from espnet_shrink.compat.trainer import train_command, trained_epochs, training_config
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
 
@@ -73,7 +75,7 @@ def retrain(
     }
     config = exp / "train.yaml"
     write_text(config, yaml.safe_dump(training_config(base_config, changes), sort_keys=False))
-    _run(train_command(config), exp, epochs, ngpu)
+    _run(train_command(task_of(base_config, exp), config), exp, epochs, ngpu)
     find_model(exp)  # the trainer may end well and leave no model
     write_text(done, f"{epochs} epochs\n")
 

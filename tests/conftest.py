@@ -21,7 +21,7 @@ from toy import random_plan
 
 from espnet_shrink import cli
 from espnet_shrink.analysis import model_hash
-from espnet_shrink.compat import LoadedModel
+from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.build import adapter_conf, factorise
 from espnet_shrink.lowrank.decompose import decompose_sites, factors_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import COMMANDS, CONFIG, SEARCH, SETS, arguments, tree
 
-from espnet_shrink.compat import find_model
+from espnet_shrink.compat.models import find_model
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.sites import survey

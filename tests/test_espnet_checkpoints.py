@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from espnet_shrink.compat import load_asr_model
+from espnet_shrink.compat.models import load_model
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 
 
 def by_us(config, checkpoint):
-    load_asr_model(config, checkpoint)
+    load_model(config, checkpoint)
 
 
 def by_build_model_from_file(config, checkpoint):
@@ -187,5 +187,5 @@ def test_checkpoints_of_other_layouts_still_load(baseline, recipe):
     (recipe / "link.pth").symlink_to("wrapped.pth")
     shutil.copy(baseline.config, "copy.yaml")
     for name in ("wrapped.pth", "link.pth"):
-        found = load_asr_model("copy.yaml", name).model.state_dict()
+        found = load_model("copy.yaml", name).model.state_dict()
         assert all(torch.equal(found[key], state[key]) for key in state)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_shrink import compat
+from espnet_shrink.compat import hooks
 from espnet_shrink.errors import ShrinkError
 
 
@@ -18,7 +18,7 @@ from espnet_shrink.errors import ShrinkError
 def save(monkeypatch):
     """torch.save as the launcher leaves it."""
     monkeypatch.setattr(torch, "save", torch.save)  # put back at the end
-    compat.save_checkpoints_whole()
+    hooks.save_checkpoints_whole()
     return torch.save
 
 
@@ -48,8 +48,8 @@ def test_an_interrupted_save_leaves_the_old_checkpoint_and_nothing_beside_it(sav
 
 KILLED = """
 import os, signal, sys, torch
-from espnet_shrink import compat
-compat.save_checkpoints_whole()
+from espnet_shrink.compat import hooks
+hooks.save_checkpoints_whole()
 class Kill:
     def __reduce__(self):
         os.kill(os.getpid(), signal.SIGKILL)

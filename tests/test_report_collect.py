@@ -8,7 +8,7 @@ import torch
 from conftest import CONFIG, LOSES, ROUNDS, arguments
 from test_espnet_checkpoints import Touch
 
-from espnet_shrink.compat import trained_epochs
+from espnet_shrink.compat.trainer import trained_epochs
 from espnet_shrink.files import read_yaml
 from espnet_shrink.report.results import load
 

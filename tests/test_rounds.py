@@ -15,7 +15,7 @@ import yaml
 from conftest import ENVIRONMENT, ROUNDS, arguments, one_core, tree
 
 from espnet_shrink.analysis import model_hash
-from espnet_shrink.compat import load_asr_model
+from espnet_shrink.compat.models import load_model
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.build import plan_of
@@ -30,7 +30,7 @@ OUT = Path("small")
 
 
 def parameters(folder: Path) -> int:
-    loaded = load_asr_model(folder / "config.yaml", folder / "valid.acc.ave.pth")
+    loaded = load_model(folder / "config.yaml", folder / "valid.acc.ave.pth")
     return sum(p.numel() for p in loaded.model.parameters())
 
 
@@ -41,7 +41,7 @@ def test_every_round_is_an_espnet_experiment_with_its_plan(finished):
         plan, config = Plan.load(folder / "plan.yaml"), read_yaml(folder / "config.yaml")
         assert config["adapter_conf"] == {"base_hash": base_hash, "ranks": plan.ranks}
         assert (config["use_adapter"], config["adapter"]) == (True, "shrink")
-        loaded = load_asr_model(folder / "config.yaml", folder / "valid.acc.ave.pth")
+        loaded = load_model(folder / "config.yaml", folder / "valid.acc.ave.pth")
         assert plan_of(loaded.model) == plan
         record = read_yaml(folder / "round.yaml")
         assert record["ranks"] == plan.ranks and record["status"] == "accepted"
@@ -65,7 +65,7 @@ def test_rounds_go_on_to_the_target_counting_every_parameter(finished):
 
 def test_a_later_round_starts_from_the_retrained_model_of_the_one_before(finished):
     """Its search knew the folded weights, and its trainer was given their factors."""
-    before = load_asr_model(OUT / "round1/config.yaml", OUT / "round1/valid.acc.ave.pth")
+    before = load_model(OUT / "round1/config.yaml", OUT / "round1/valid.acc.ave.pth")
     start = torch.load(OUT / "round2/init.pth", weights_only=True)
     now = before.model.state_dict()
     shared = [n for n in start.keys() & now.keys() if not n.endswith(("_U", "_V", "U.weight",

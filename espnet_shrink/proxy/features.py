@@ -9,7 +9,8 @@ from pathlib import Path
 import humanfriendly
 import torch
 
-from espnet_shrink.compat import LoadedModel, token_ids
+from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.text import token_ids
 from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
 
 
@@ -62,7 +63,7 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     """
     utterances = read_folder(folder)
     rate_hz = int(humanfriendly.parse_size(str(loaded.args.frontend_conf.get("fs", 16000))))
-    to_ids = token_ids(loaded.args)
+    to_ids = token_ids(loaded.task, loaded.args)
     model = loaded.model
     features, tokens, seconds = [], [], []
     for utterance in utterances:

@@ -10,7 +10,8 @@ from typing import Any
 import jiwer
 import torch
 
-from espnet_shrink.compat import LoadedModel, text_converter
+from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.text import text_converter
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.lowrank.decompose import Decomposition
 from espnet_shrink.plan import DENSE, Plan, Rank

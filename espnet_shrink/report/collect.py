@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espnet_shrink import compat
+from espnet_shrink.compat.models import espnet_version
+from espnet_shrink.compat.trainer import trained_epochs
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.report import results as schema
@@ -113,7 +114,7 @@ def _up(target: Path, start: Path) -> tuple[str, ...]:
 
 
 def _system(exp: Path, cost: dict[str, Any], sources: Sources) -> schema.System:
-    epochs = compat.trained_epochs(exp) or int(read_yaml(exp / "config.yaml")["max_epoch"])
+    epochs = trained_epochs(exp) or int(read_yaml(exp / "config.yaml")["max_epoch"])
     return schema.System(
         **cost, **_decoded(exp, sources), exp=_relative(exp, sources.out), epochs=epochs
     )
@@ -166,6 +167,6 @@ def _versions() -> schema.Versions:
     return schema.Versions(
         python=platform.python_version(),
         torch=str(torch.__version__),  # a subclass of str
-        espnet=compat.espnet_version(),
+        espnet=espnet_version(),
         espnet_shrink=__version__,
     )

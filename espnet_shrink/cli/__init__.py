@@ -1,0 +1,57 @@
+"""espnet-shrink VERB: one file for each step from a trained model to a smaller one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+
+from espnet_shrink.cli import proxy, report, rounds, search, space
+from espnet_shrink.compat.hooks import skip_type_checks
+from espnet_shrink.errors import ShrinkError
+
+DESCRIPTION = """\
+Make a trained ESPnet recogniser smaller: choose a rank for every weight matrix by a search on a
+few utterances, factorise, retrain, and go on until the target compression is reached.
+
+In order:
+  espnet-shrink proxy  --exp EXP --data dump/raw/dev --out OUT/proxy
+  espnet-shrink space  --exp EXP --out OUT
+  espnet-shrink search --exp EXP --proxy OUT/proxy --out OUT/search --target 2
+  espnet-shrink rounds --exp EXP --proxy OUT/proxy --data dump/raw/dev --out OUT --target 5
+  espnet-shrink report --exp EXP --out OUT --data_root dump/raw --test_sets "test" \\
+                       --inference_tag TAG
+
+EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth). Run from the
+recipe folder, since the paths in ESPnet's configs are relative to it. Every verb resumes where
+it was cut off, and does nothing when its result is there already."""
+
+VERBS = [proxy, space, search, rounds, report]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with help for every verb."""
+    top = argparse.ArgumentParser(
+        prog="espnet-shrink",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for module in VERBS:
+        module.add(verbs)
+    return top
+
+
+def main() -> None:
+    """Entry point: bad input is one line on stderr and exit status 2."""
+    args = parser().parse_args()
+    skip_type_checks()
+    # ESPnet warns at every decoding step of what only matters to tracing.
+    logging.basicConfig(level=logging.ERROR)
+    warnings.simplefilter("ignore")
+    try:
+        args.run(args)
+    except ShrinkError as error:
+        print(f"espnet-shrink {args.verb}: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,37 @@
+"""Stage 16: the few utterances on which plans are scored."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "proxy", run, "choose the few utterances on which plans are scored")
+    add_exp(verb)
+    add_out(verb)
+    verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
+    verb.add_argument("--size", type=int, default=100, help="utterances to choose")
+    verb.add_argument(
+        "--method", default="stratified", help="random or stratified (by length and errors)"
+    )
+    verb.add_argument("--seed", type=int, default=0, help="random seed")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the verb."""
+    from espnet_shrink.stages import make_proxy, open_baseline
+
+    made = make_proxy(
+        open_baseline(args.exp, args.checkpoint), args.data, args.out, args.size, args.method,
+        args.seed,
+    )  # fmt: skip
+    state = "made" if made.made else "already there"
+    print(
+        f"proxy set {made.folder}: {made.size} utterances ({state}); the uncompressed model has "
+        f"WER {made.score.wer:.2f} CER {made.score.cer:.2f} on it, "
+        f"{made.data_score.wer:.2f} and {made.data_score.cer:.2f} on all of {args.data}"
+    )

@@ -1,0 +1,40 @@
+"""Stage 21: tables, plots and a page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "report", run, "results.json, RESULTS.md, plots and an HTML page")
+    add_exp(verb, checkpoint=False)
+    add_out(verb)
+    verb.add_argument("--data_root", type=Path, required=True, help="holds SET/text")
+    verb.add_argument("--test_sets", required=True, help="decoded sets, in one string")
+    verb.add_argument("--inference_tag", required=True, help="folder of the hypotheses in EXP")
+    verb.add_argument("--corpus", default="", help="name for the record")
+    verb.add_argument("--command", action="append", help="command for the record")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the verb."""
+    from espnet_shrink.files import write_text
+    from espnet_shrink.report.collect import Sources, collect
+    from espnet_shrink.report.page import report_html
+    from espnet_shrink.report.results import save
+    from espnet_shrink.report.tables import results_md, results_text
+
+    results = collect(
+        Sources(args.exp, args.out, args.data_root, args.test_sets.split(), args.inference_tag,
+                args.corpus, args.command or [])
+    )  # fmt: skip
+    save(results, args.out / "results.json")
+    write_text(args.out / "RESULTS.md", results_md(results))
+    page = report_html(results, args.out)
+    print(results_text(results))
+    print(f"report: {page}, {args.out / 'RESULTS.md'}, {args.out / 'results.json'}")
+    print(f"model:  {args.out / results.final.exp}")

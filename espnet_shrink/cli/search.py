@@ -1,0 +1,64 @@
+"""Stage 18: a rank for every site."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "search", run, "search a rank for every site within a budget")
+    add_exp(verb)
+    add_out(verb)
+    verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
+    verb.add_argument("--target", type=float, help="compression: parameters before / after")
+    verb.add_argument("--rounds_config", type=Path, help="rounds preset: aim at its first round")
+    verb.add_argument("--space", type=Path, help="space.yaml; by default made anew")
+    verb.add_argument("--config", type=Path, help="search preset, as conf/search.yaml")
+    verb.add_argument("--searcher", help="reinforce, uniform, energy or energy_order")
+    verb.add_argument("--reward", help="hard, soft, constant or proportional")
+    verb.add_argument("--evaluations", type=int, help="plans to score")
+    verb.add_argument("--seed", type=int, help="random seed")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the verb."""
+    from espnet_shrink.lowrank.sites import survey
+    from espnet_shrink.proxy.features import extract
+    from espnet_shrink.rounds import RoundsSettings
+    from espnet_shrink.search.loop import SearchSettings
+    from espnet_shrink.search.space import SearchSpace, geometric_space
+    from espnet_shrink.settings import load_settings, require
+    from espnet_shrink.stages import open_baseline, search_ranks
+
+    settings = load_settings(
+        SearchSettings, args.config,
+        {"searcher": args.searcher, "reward": args.reward, "evaluations": args.evaluations,
+         "seed": args.seed},
+    )  # fmt: skip
+    target = args.target
+    if args.rounds_config is not None:
+        target = load_settings(
+            RoundsSettings, args.rounds_config, {"target": args.target}
+        ).first_goal()
+    require(target is not None, "give --target X, or --rounds_config FILE for its first round")
+    require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
+    loaded = open_baseline(args.exp, args.checkpoint)
+    sites = survey(loaded.model).sites
+    if args.space is None:
+        space = geometric_space(sites, settings.levels, settings.min_rank)
+    else:
+        space = SearchSpace.load(args.space)
+        space.check(sites)
+    full = sum(p.numel() for p in loaded.model.parameters())
+    found = search_ranks(
+        loaded, extract(loaded, args.proxy), space, settings, int(full / target), args.out
+    )
+    print(
+        f"plan {args.out / 'plan.yaml'}: {full / found.params:.2f}x ({found.params:,} parameters), "
+        f"proxy WER {found.score.wer:.2f} CER {found.score.cer:.2f} without retraining, "
+        f"by {found.searcher} among {found.evaluations} plans"
+    )

@@ -1,0 +1,43 @@
+"""Stage 17: the ranks that every site may have."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "space", run, "list the sites and write the ranks that each may have")
+    add_exp(verb)
+    add_out(verb)
+    verb.add_argument("--config", type=Path, help="search preset, as conf/search.yaml")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the verb."""
+    from espnet_shrink.lowrank.sites import survey
+    from espnet_shrink.search.loop import SearchSettings
+    from espnet_shrink.settings import load_settings
+    from espnet_shrink.stages import make_space, open_baseline
+
+    loaded = open_baseline(args.exp, args.checkpoint)
+    settings = load_settings(SearchSettings, args.config, {})
+    space = make_space(loaded, args.out, settings)
+    found = survey(loaded.model)
+    total = sum(p.numel() for p in loaded.model.parameters())
+    print(f"{'site':<44} {'kind':<15} {'shape':>11} {'share':>6}  ranks")
+    for site in found.sites:
+        grid = space.grids[site.name]
+        print(
+            f"{site.name:<44} {site.kind:<15} {site.shape[0]:>5}x{site.shape[1]:<5} "
+            f"{site.params / total:>6.1%}  {grid[0]} ... {grid[-1]} ({len(grid)})"
+        )
+    for other in found.uncompressed:
+        if not other.reason.startswith("a vector"):
+            print(f"{other.name:<44} not compressed: {other.reason}")
+    vectors = sum(u.params for u in found.uncompressed if u.reason.startswith("a vector"))
+    print(f"vectors (biases, norms) keep their {vectors:,} of {total:,} parameters")
+    print(f"search space: {args.out / 'space.yaml'} (may be edited before the search)")

@@ -1,0 +1,126 @@
+"""What is put into ESPnet: the adapter, key checks, whole checkpoints, a faster start.
+
+Facts used here:
+- `create_adapter_fn_table` maps `adapter:` of a config to a function that changes a freshly
+  built model; training and inference both call it before any checkpoint is read.
+- `AbsTask.build_model_from_file` loads checkpoints with strict=False, so keys that do not fit
+  are dropped without a word.
+- `Trainer.run` writes checkpoint.pth, then Nepoch.pth, each straight to its final name.
+- Functions are decorated with `typeguard.typechecked`, taken from typeguard at import.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from espnet_shrink.checkpoints import is_factor, read_checkpoint
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER = "shrink"
+_registered = False
+
+
+def register() -> None:
+    """Teach ESPnet `adapter: shrink` and key checks, now or as soon as it is imported."""
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    wrapt.register_post_import_hook(_add_adapter, "espnet2.layers.create_adapter")
+    wrapt.register_post_import_hook(_check_loading, "espnet2.tasks.abs_task")
+
+
+def skip_type_checks() -> None:
+    """Let ESPnet start in less than half the time, in this process; call it before its import.
+
+    typeguard rewrites and compiles the functions of ESPnet and of its dependencies anew at every
+    import (8 of 13 s of CPU time), and checks every call. Arguments are no longer checked.
+    """
+
+    def unchecked(function: Any = None, **settings: Any) -> Any:
+        return unchecked if function is None else function
+
+    def replace(typeguard: Any) -> None:
+        typeguard.typechecked = unchecked
+
+    wrapt.register_post_import_hook(replace, "typeguard")
+
+
+def _add_adapter(module: Any) -> None:
+    def create(model: torch.nn.Module, **conf: Any) -> None:
+        from espnet_shrink.lowrank.build import build_from_conf
+
+        build_from_conf(model, conf)
+
+    module.create_adapter_fn_table[ADAPTER] = create
+
+
+def _check_loading(module: Any) -> None:
+    original = module.AbsTask.build_model_from_file.__func__
+
+    @functools.wraps(original)
+    def build_model_from_file(
+        cls: Any, config_file: Any = None, model_file: Any = None, device: str = "cpu"
+    ) -> Any:
+        keys = None if model_file is None else set(read_checkpoint(model_file))
+        model, args = original(cls, config_file, model_file, device)
+        if keys is not None:
+            compressed = getattr(args, "adapter", None) == ADAPTER and args.use_adapter
+            check_keys(model, keys, compressed, config_file, model_file)
+        return model, args
+
+    module.AbsTask.build_model_from_file = classmethod(build_model_from_file)
+
+
+def check_keys(
+    model: torch.nn.Module, keys: set[str], compressed: bool, config: Any, checkpoint: Any
+) -> None:
+    """Raise ShrinkError if a checkpoint with `keys` is not all of a compressed `model`."""
+    wanted = set(model.state_dict())
+    missing, unexpected = sorted(wanted - keys), sorted(keys - wanted)
+    # ESPnet leaves some keys out on purpose (frozen upstreams); ours never miss one.
+    if (missing or unexpected) and (compressed or any(map(is_factor, unexpected))):
+        raise ShrinkError(
+            f"checkpoint {checkpoint} does not fit config {config}: "
+            f"missing keys: {_few(missing)}; unexpected keys: {_few(unexpected)}; "
+            "use the config.yaml that was written with this checkpoint"
+        )
+
+
+def _few(names: list[str], most: int = 6) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) + more) or "none"
+
+
+def save_checkpoints_whole() -> None:
+    """Make torch.save write beside and rename, so that a killed training can always resume.
+
+    Beside each checkpoint.pth the model of its epoch is written first: ESPnet writes it later,
+    and a kill in between would leave an epoch without a model.
+    """
+    import torch
+
+    original = torch.save
+
+    @functools.wraps(original)
+    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(f, (str, os.PathLike)):
+            original(obj, f, *args, **kwargs)
+            return
+        path = Path(f)
+        if path.name == "checkpoint.pth" and isinstance(obj, dict) and "reporter" in obj:
+            save(obj["model"], path.with_name(f"{obj['reporter']['epoch']}epoch.pth"))
+        # Through a Python file, as torch's own writer hides that the disk is full.
+        with write_atomically(path) as beside, beside.open("wb") as handle:
+            original(obj, handle, *args, **kwargs)
+
+    torch.save = save

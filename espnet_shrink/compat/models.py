@@ -1,0 +1,86 @@
+"""Find and load ESPnet's models."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet_shrink.checkpoints import read_checkpoint
+from espnet_shrink.compat.hooks import check_keys
+from espnet_shrink.compat.tasks import Task, task_of
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.files import read_yaml
+
+
+def espnet_version() -> str:
+    """The installed ESPnet's version."""
+    try:
+        return importlib.metadata.version("espnet")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ShrinkError("ESPnet is not installed: pip install espnet") from error
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An ESPnet model in eval mode, its training arguments, and where it came from."""
+
+    model: Any
+    args: argparse.Namespace
+    config: Path
+    checkpoint: Path
+    task: Task
+
+
+def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Path]:
+    """The config and checkpoint of an ESPnet experiment folder.
+
+    Without `checkpoint` (a name inside the folder) the first of valid.acc.ave.pth,
+    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken.
+
+    Raises:
+        ShrinkError: no such folder, config or checkpoint.
+    """
+    folder = Path(exp)
+    if not folder.is_dir():
+        raise ShrinkError(f"no such experiment folder: {folder}")
+    config = folder / "config.yaml"
+    if not config.exists():
+        raise ShrinkError(f"{folder} has no config.yaml: give an ESPnet experiment folder")
+    usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
+    for name in [checkpoint] if checkpoint else usual:
+        if (folder / name).exists():
+            return config, folder / name
+    wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
+    raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
+
+
+def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
+    """Build an ESPnet model and fill it, refusing a checkpoint that does not fit exactly.
+
+    From then on LSTMs of this process take the fused path on a CPU.
+
+    Raises:
+        ShrinkError: files missing, damaged or of different models.
+    """
+    from espnet_shrink.layers import use_padded_lstm
+
+    use_padded_lstm()  # all that is done with the model from here on runs LSTMs
+    state = read_checkpoint(checkpoint)
+    task = task_of(read_yaml(config), config)
+    try:
+        model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
+    except (RuntimeError, AssertionError, TypeError, AttributeError) as error:
+        detail = " ".join(str(error).split())[:400]
+        raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
+    except FileNotFoundError as error:
+        raise ShrinkError(
+            f"{config} names a file that is missing: {error.filename} (paths in an ESPnet config "
+            "are relative to the recipe folder: run from there)"
+        ) from error
+    wanted = set(model.state_dict())
+    if wanted != set(state):
+        check_keys(model, set(state), True, config, checkpoint)
+    return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)
