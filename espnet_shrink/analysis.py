@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.text import text_codec
 from espnet_shrink.cost import CostModel
 from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
 from espnet_shrink.lowrank.moments import Activations, collect
 from espnet_shrink.lowrank.sites import Survey, survey
+from espnet_shrink.proxy.decoders import decoders_of
+from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.greedy import encode
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analys
         decomposition: "plain" or "whitened".
     """
     found = survey(loaded.model)
-    activations = observe(loaded.model, found, data)
+    activations = observe(loaded, found, data)
     parameters = dict(loaded.model.named_parameters())
     moments = activations.moments if decomposition == "whitened" else None
     return Analysis(
@@ -51,17 +52,15 @@ def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analys
     )  # fmt: skip
 
 
-def observe(model: Any, found: Survey, data: FeatureSet) -> Activations:
-    """Pass every utterance of `data` through encoder, CTC head and decoder, and watch."""
+def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
+    """Pass every utterance of `data`, with its text, through all of the model, and watch."""
+    model, first = loaded.model, text_codec(loaded).prompt.first
 
     def run() -> None:
         for feature, tokens in zip(data.features, data.tokens, strict=True):
             encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
-            if model.ctc is not None:
-                model.ctc.log_softmax(encoded)
-            if model.decoder is not None:
-                given = torch.tensor([[model.sos, *tokens]])
-                model.decoder(encoded, lengths, given, torch.tensor([given.shape[1]]))
+            for decoder in decoders_of(model):
+                decoder.teach(model, encoded, lengths, [*first, *tokens])
 
     return collect(model, found.sites, run)
 

@@ -230,7 +230,7 @@ class _Rounds:
     def _costs(self) -> CostModel:
         found = survey(self.baseline.model)
         return cost_model(
-            self.baseline.model, found, observe(self.baseline.model, found, self.proxy), self.proxy
+            self.baseline.model, found, observe(self.baseline, found, self.proxy), self.proxy
         )
 
     def _limit(self) -> float:

@@ -10,7 +10,9 @@ import humanfriendly
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import token_ids
+from espnet_shrink.compat.text import text_codec
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.proxy.encoder import features_of
 from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
 
 
@@ -20,7 +22,8 @@ class FeatureSet:
 
     Attributes:
         utterances: N of them.
-        features: N normalised features, (frames, dims) each.
+        features: N normalised features, (frames, dims) each, or audio where the model has no
+            frontend.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
     """
@@ -59,20 +62,37 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: bad folder, audio or sampling rate.
+        ShrinkError: a language model; bad folder, audio or sampling rate.
     """
+    if loaded.task.name == "lm":
+        raise ShrinkError(
+            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
+            "a model that recognises speech"
+        )
     utterances = read_folder(folder)
-    rate_hz = int(humanfriendly.parse_size(str(loaded.args.frontend_conf.get("fs", 16000))))
-    to_ids = token_ids(loaded.task, loaded.args)
-    model = loaded.model
+    rate_hz = sampling_rate_hz(loaded)
+    codec = text_codec(loaded)
     features, tokens, seconds = [], [], []
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
-        lengths = torch.tensor([len(samples)])
-        feats, feats_lengths = model._extract_feats(samples[None], lengths)
-        if model.normalize is not None:
-            feats, feats_lengths = model.normalize(feats, feats_lengths)
-        features.append(feats[0, : int(feats_lengths[0])])
-        tokens.append(to_ids(utterance.text))
+        samples = _as_in_training(loaded, samples, rate_hz)
+        given, length = features_of(loaded.model, samples[None], torch.tensor([len(samples)]))
+        features.append(given[0, : int(length[0])])
+        tokens.append(codec.to_ids(utterance.text))
     return FeatureSet(utterances, features, tokens, seconds)
+
+
+def sampling_rate_hz(loaded: LoadedModel) -> int:
+    """The sampling rate that a model's frontend wants."""
+    conf = getattr(loaded.args, "frontend_conf", None) or {}
+    return int(humanfriendly.parse_size(str(conf.get("fs", 16000))))
+
+
+def _as_in_training(loaded: LoadedModel, samples: torch.Tensor, rate_hz: int) -> torch.Tensor:
+    """Speech-to-text (OWSM) models know audio of one length only; others take it as it is."""
+    if loaded.task.name != "s2t":
+        return samples
+    conf = getattr(loaded.args, "preprocessor_conf", None) or {}
+    length = int(conf.get("speech_length", 30) * rate_hz)
+    return torch.nn.functional.pad(samples, (0, max(0, length - len(samples))))[:length]

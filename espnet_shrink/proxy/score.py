@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jiwer
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_converter
+from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.lowrank.decompose import Decomposition
 from espnet_shrink.plan import DENSE, Plan, Rank
+from espnet_shrink.proxy.decoders import decoders_of
 from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.greedy import available_decoders, decode
+from espnet_shrink.proxy.greedy import decode, views_of
 
 # A wrong word is wrong in about a third of its characters, so both get about an equal say;
 # characters break the many ties that words leave on a small set.
@@ -54,13 +53,15 @@ class Scorer:
     ) -> None:
         self.model = loaded.model
         self.data = data
-        self.decoders = available_decoders(self.model)
+        self.decoders = decoders_of(self.model)
         if not self.decoders:
             raise ShrinkError(
-                f"{loaded.config}: this model has neither a CTC head nor an RNN decoder to score"
+                f"{loaded.config}: nothing in this model can be decoded greedily: it has no CTC "
+                "head, attention decoder or transducer"
             )
         self.decompositions = decompositions or {}
-        self._to_text = text_converter(loaded.args)
+        self._codec = text_codec(loaded)
+        self._views = views_of(self.model)
         parameters = dict(self.model.named_parameters())
         self._weights = {name: parameters[name] for name in self.decompositions}
         self._dense = {name: w.detach().clone() for name, w in self._weights.items()}
@@ -70,10 +71,10 @@ class Scorer:
         """Texts of all utterances by decoder, with `plan` (None: the model as it is)."""
         if plan is not None:
             self._apply(plan.ranks)
-        with _no_dropout(self.model):
-            found = decode(self.model, self.data.features, self.decoders)
+        found = decode(self._views, self.data.features, self.decoders, self._codec.prompt)
         return {
-            name: [self._to_text(tokens) for tokens in results] for name, results in found.items()
+            name: [self._codec.to_text(tokens) for tokens in results]
+            for name, results in found.items()
         }
 
     def score(self, plan: Plan | None = None) -> Score:
@@ -102,17 +103,3 @@ def errors(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
         100.0 * float(jiwer.wer(list(references), list(hypotheses))),
         100.0 * float(jiwer.cer(list(references), list(hypotheses))),
     )
-
-
-@contextlib.contextmanager
-def _no_dropout(model: Any) -> Iterator[None]:
-    """ESPnet's RNNP drops out in eval mode too; scores must not be random."""
-    layers = [m for m in model.modules() if type(m).__name__ == "RNNP"]
-    rates = [layer.dropout for layer in layers]
-    for layer in layers:
-        layer.dropout = 0.0
-    try:
-        yield
-    finally:
-        for layer, rate in zip(layers, rates, strict=True):
-            layer.dropout = rate

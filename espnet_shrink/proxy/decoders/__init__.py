@@ -1,0 +1,56 @@
+"""Greedy decoding of a padded batch, one file per kind of decoder.
+
+Each kind has `greedy`, with the hypotheses of ESPnet's own search with a beam of one, and `teach`,
+one pass over a reference text, in which every weight is used as often as in decoding that text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from espnet_shrink.compat.text import Prompt
+from espnet_shrink.proxy.decoders import ctc, rnn, scorer, transducer, transformer
+
+Greedy = Callable[[Any, torch.Tensor, torch.Tensor, Prompt], list[list[int]]]
+"""(model, encoded (B, T, D), lengths (B), prompt) -> B sequences of token ids."""
+
+Teach = Callable[[Any, torch.Tensor, torch.Tensor, Sequence[int]], None]
+"""(model, encoded (1, T, D), lengths (1), tokens with the prompt's in front)."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One way to get text out of a model.
+
+    Attributes:
+        name: "ctc", "attention" or "transducer".
+    """
+
+    name: str
+    greedy: Greedy
+    teach: Teach
+
+
+def decoders_of(model: Any) -> list[Decoder]:
+    """The ways in which a model of ESPnet's speech tasks can decode here."""
+    found = []
+    # In speech translation the CTC head writes the source language.
+    translates = hasattr(model, "extra_asr_decoder")
+    if getattr(model, "ctc", None) is not None and not translates and model.ctc_weight > 0.0:
+        found.append(Decoder("ctc", ctc.greedy, ctc.teach))
+    decoder = getattr(model, "decoder", None)
+    if getattr(model, "joint_network", None) is not None:
+        found.append(Decoder("transducer", transducer.greedy, transducer.teach))
+    elif decoder is None or getattr(model, "ctc_weight", 0.0) == 1.0:
+        pass
+    elif type(decoder).__name__ == "RNNDecoder":
+        found.append(Decoder("attention", rnn.greedy, scorer.teach))
+    elif transformer.takes_a_mask(decoder):
+        found.append(Decoder("attention", transformer.greedy, scorer.teach))
+    elif type(decoder).__name__ != "MLMDecoder":  # Mask-CTC is scored by its CTC head
+        found.append(Decoder("attention", scorer.greedy, scorer.teach))
+    return found

@@ -1,0 +1,50 @@
+"""RNN decoders with attention, batched over utterances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from espnet_shrink.compat.text import Prompt
+
+
+def greedy(
+    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompt: Prompt
+) -> list[list[int]]:
+    """The best token at each step of an RNN decoder, until its end symbol or T' tokens."""
+    decoder = model.decoder
+    attention = decoder.att_list[0]
+    limits = lengths.tolist()
+    alive = list(range(len(encoded)))
+    tokens: list[list[int]] = [[] for _ in alive]
+    last = torch.full((len(encoded),), prompt.first[-1])
+    z = [decoder.zero_state(encoded) for _ in range(decoder.dlayers)]
+    c = [decoder.zero_state(encoded) for _ in range(decoder.dlayers)]
+    weights = None
+    attention.reset()
+    lengths_alive = limits
+    while alive:
+        context, weights = attention(encoded, lengths_alive, z[0], weights)
+        inputs = torch.cat((decoder.embed(last), context), dim=1)
+        z, c = decoder.rnn_forward(inputs, list(z), list(c), z, c)
+        out = torch.cat((z[-1], context), dim=-1) if decoder.context_residual else z[-1]
+        last = decoder.output(out).argmax(dim=-1)
+        running = []
+        for row, (i, token) in enumerate(zip(alive, last.tolist(), strict=True)):
+            if token != model.eos:
+                tokens[i].append(token)
+                if len(tokens[i]) < limits[i]:
+                    running.append(row)
+        if len(running) < len(alive):
+            # Rows that ended are dropped, and the attention's cached projection with them.
+            keep = torch.tensor(running, dtype=torch.long)
+            alive = [alive[row] for row in running]
+            lengths_alive = [limits[i] for i in alive]
+            frames = max(lengths_alive, default=0)
+            encoded, last = encoded[keep, :frames], last[keep]
+            z, c = [state[keep] for state in z], [state[keep] for state in c]
+            weights = None if weights is None else weights[keep, :frames]
+            attention.reset()
+    # As ESPnet's inference does: id 0, the blank, is no text.
+    return [[token for token in sequence if token != 0] for sequence in tokens]

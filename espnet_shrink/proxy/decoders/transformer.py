@@ -1,0 +1,49 @@
+"""Transformer decoders, batched over utterances."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from espnet_shrink.compat.text import Prompt
+
+
+def takes_a_mask(decoder: Any) -> bool:
+    """Whether its steps can leave out the padding of a batch of encoder outputs."""
+    step = getattr(decoder, "forward_one_step", None)
+    return step is not None and "memory_mask" in inspect.signature(step).parameters
+
+
+def greedy(
+    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompt: Prompt
+) -> list[list[int]]:
+    """The best token at each step, until the end symbol or T' tokens."""
+    limits = lengths.tolist()
+    never = torch.tensor(prompt.never, dtype=torch.long)
+    mask = (torch.arange(encoded.size(1)) < lengths[:, None])[:, None, :]
+    ys = torch.tensor([prompt.first] * len(encoded))
+    cache = None
+    alive = list(range(len(encoded)))
+    tokens: list[list[int]] = [[] for _ in alive]
+    while alive:
+        seen = torch.ones(ys.size(1), ys.size(1), dtype=torch.bool).tril()[None]
+        scores, cache = model.decoder.forward_one_step(
+            ys, seen, encoded, memory_mask=mask, cache=cache
+        )
+        best = scores.index_fill(1, never, -torch.inf).argmax(dim=-1)
+        ys = torch.cat((ys, best[:, None]), dim=1)
+        running = []
+        for row, (i, token) in enumerate(zip(alive, best.tolist(), strict=True)):
+            if token != model.eos:
+                tokens[i].append(token)
+                if len(tokens[i]) < limits[i]:
+                    running.append(row)
+        if len(running) < len(alive):
+            alive = [alive[row] for row in running]
+            frames = max((limits[i] for i in alive), default=0)
+            encoded, mask = encoded[running, :frames], mask[running, :, :frames]
+            ys, cache = ys[running], [states[running] for states in cache]
+    # As ESPnet's inference does: id 0, the blank, is no text.
+    return [[token for token in sequence if token != 0] for sequence in tokens]

@@ -1,0 +1,94 @@
+"""A tiny random model of each of ESPnet's architectures, from the YAML files of this folder."""
+
+import sys
+import types
+from pathlib import Path
+
+import torch
+import yaml
+
+from espnet_shrink.compat.models import LoadedModel, load_model
+from espnet_shrink.compat.tasks import TASKS
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+def make(name: str, exp: Path, seed: int = 0) -> LoadedModel:
+    """Build NAME.yaml with random weights through its task, and write it to `exp` as training does.
+
+    Args:
+        name: of a file here; its key `task` names ESPnet's task, the rest is a training config.
+        exp: the experiment folder, made anew.
+    """
+    settings = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+    task = TASKS[settings.pop("task")]
+    provide_packages()
+    builder = task.builder()
+    exp.mkdir(parents=True)
+    (exp / "train.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    args = builder.get_parser().parse_args(
+        ["--config", str(exp / "train.yaml"), "--output_dir", str(exp)]
+    )
+    torch.manual_seed(seed)
+    model = builder.build_model(args)
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh ones have zeros in places
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+        if getattr(model, "joint_network", None) is not None:
+            model.joint_network.lin_out.weight.mul_(8.0)  # a random transducer says blank only
+    (exp / "config.yaml").write_text(yaml.safe_dump(vars(args)), encoding="utf-8")
+    torch.save(model.state_dict(), exp / "valid.acc.ave.pth")
+    return load_model(exp / "config.yaml", exp / "valid.acc.ave.pth")
+
+
+def provide_packages() -> None:
+    """What ESPnet takes from outside of PyPI: warprnnt's loss, and Whisper's weights."""
+    _provide_transducer_loss()
+    _provide_tiny_whisper()
+
+
+def _provide_transducer_loss() -> None:
+    import torchaudio
+
+    class RNNTLoss:
+        """warprnnt's interface over torchaudio's transducer loss."""
+
+        def __init__(self, blank=0, fastemit_lambda=0.0, reduction="mean"):
+            self.blank, self.reduction = blank, reduction
+
+        def __call__(self, logits, targets, logit_lengths, target_lengths):
+            return torchaudio.functional.rnnt_loss(
+                logits, targets.int(), logit_lengths.int(), target_lengths.int(),
+                blank=self.blank, reduction=self.reduction,
+            )  # fmt: skip
+
+    module = types.ModuleType("warprnnt_pytorch")
+    module.RNNTLoss = RNNTLoss
+    sys.modules.setdefault("warprnnt_pytorch", module)
+
+
+def _provide_tiny_whisper() -> None:
+    import whisper
+
+    def load_model(name, device="cpu", download_root=None, in_memory=False):
+        torch.manual_seed(0)
+        model = whisper.model.Whisper(
+            whisper.model.ModelDimensions(
+                n_mels=80,
+                n_audio_ctx=1500,
+                n_audio_state=24,
+                n_audio_head=2,
+                n_audio_layer=2,
+                n_vocab=51865,
+                n_text_ctx=448,
+                n_text_state=24,
+                n_text_head=2,
+                n_text_layer=2,
+            )  # fmt: skip
+        )
+        torch.nn.init.normal_(model.decoder.positional_embedding)  # whisper leaves it unset
+        return model
+
+    whisper.load_model = load_model  # the published weights would be downloaded
+    whisper.audio.N_MELS = 80  # ESPnet imports it; whisper dropped the name in November 2023
