@@ -51,6 +51,7 @@ def decoders_of(model: Any) -> list[Decoder]:
         found.append(Decoder("attention", rnn.greedy, scorer.teach))
     elif transformer.takes_a_mask(decoder):
         found.append(Decoder("attention", transformer.greedy, scorer.teach))
-    elif type(decoder).__name__ != "MLMDecoder":  # Mask-CTC is scored by its CTC head
+    # Mask-CTC inherits a `score` that it cannot do: its CTC head is scored.
+    elif hasattr(decoder, "score") and type(decoder).__name__ != "MLMDecoder":
         found.append(Decoder("attention", scorer.greedy, scorer.teach))
     return found
