@@ -23,9 +23,12 @@ class Site:
     """One weight matrix that can be factorised.
 
     Attributes:
-        name: its dotted parameter name in the uncompressed model.
-        shape: (out, in).
-        kind: "linear", "lstm_input", "lstm_recurrent", "cell_input" or "cell_recurrent".
+        name: its dotted parameter name in the uncompressed model; the first of them if several
+            modules share it.
+        shape: (out, in); (vocabulary, dimensions) of an embedding.
+        kind: "linear", "pointwise_conv", "embedding" (only looked up), "lstm_input",
+            "lstm_recurrent", "gru_input", "gru_recurrent", "cell_input", "cell_recurrent" (of an
+            LSTM cell), "gru_cell_input" or "gru_cell_recurrent".
     """
 
     name: str

@@ -4,10 +4,18 @@ import copy
 
 import pytest
 import torch
-from toy import close, random_plan, toy, utterance
+from toy import Zoo, close, random_plan, toy, utterance, zoo
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.layers import LowRankLinear, LowRankLSTM, LowRankLSTMCell
+from espnet_shrink.layers import (
+    LowRankConv,
+    LowRankEmbedding,
+    LowRankGRU,
+    LowRankGRUCell,
+    LowRankLinear,
+    LowRankLSTM,
+    LowRankLSTMCell,
+)
 from espnet_shrink.lowrank.build import adapter_conf, build_from_conf, factorise, fold, plan_of
 from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
 from espnet_shrink.lowrank.sites import survey
@@ -155,3 +163,133 @@ def test_folded_models_can_be_factorised_again():
     again = some_plan(1)
     factorise(model, again, factors_of(again, parts_of(model)))
     assert plan_of(model) == again
+
+
+WORDS = torch.tensor([[3, 0, 29, 7, 0, 12, 21]])
+ZOO_RANKS = {
+    "table.weight": 3, "pointwise.weight": 2, "plane.weight": 1, "gru.weight_hh_l1": 2,
+    "cell.weight_ih": 4, "left.weight": 3, "once.weight": 2, "encoder.weight": 4,
+}  # fmt: skip
+
+
+def zoo_plan():
+    return Plan({**dense_plan(survey(zoo()).sites).ranks, **ZOO_RANKS})
+
+
+def small_zoo(plan=None):
+    plan, model = plan or zoo_plan(), zoo()
+    factorise(model, plan, factors_of(plan, parts_of(model)))
+    return model
+
+
+def shared(model):
+    """What is shared in a Zoo, by what is needed to see it."""
+    return {
+        "matrix": model.left.weight is model.right.weight,
+        "bias": model.left.bias is model.right.bias,
+        "module": model.once is model.twice,
+        "table": model.encoder.weight is model.decoder.weight,
+    }
+
+
+def factors_are_shared(model):
+    pairs = [(model.left.U, model.right.U), (model.left.V, model.right.V)]
+    same = [a.weight is b.weight for a, b in pairs] + [model.once is model.twice]
+    decoder = model.decoder
+    return all(same) and (model.encoder.weight_U, model.encoder.weight_V) == (
+        decoder.U.weight,
+        decoder.V.weight,
+    )
+
+
+def test_every_kind_of_layer_becomes_its_low_rank_twin():
+    model = small_zoo()
+    found = {name: type(module) for name, module in model.named_children()}
+    linear = dict.fromkeys(("left", "right", "once", "decoder"), LowRankLinear)
+    assert found == {
+        "table": LowRankEmbedding, "pointwise": LowRankConv, "plane": LowRankConv,
+        "gru": LowRankGRU, "cell": LowRankGRUCell, "encoder": LowRankEmbedding, **linear,
+    }  # fmt: skip
+    assert model.twice is model.once and model.pointwise.stride == (2,)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_models_with_shared_weights_equal_the_dense_one_with_products(seed):
+    plan = random_plan(survey(zoo()).sites, seed)
+    expected = zoo()
+    parts = parts_of(expected)
+    for name, rank in plan.factored.items():
+        weight = expected.get_parameter(name)
+        weight.data.copy_(parts[name].product(rank).view_as(weight))
+    model = small_zoo(plan)
+    with torch.no_grad():
+        close(model(WORDS), expected(WORDS))
+        fold(model)
+        close(model(WORDS), expected(WORDS))
+    assert shared(model) == shared(zoo())
+    assert list(model.state_dict()) == list(expected.state_dict())
+    close(dict(model.state_dict()), dict(expected.state_dict()))
+    assert survey(model) == survey(expected)
+
+
+def test_owners_of_a_shared_weight_share_its_factors_and_nothing_else():
+    model = small_zoo()
+    assert factors_are_shared(model)
+    assert model.left.U.bias is not model.right.U.bias
+    names = {id(p) for p in model.parameters()}
+    plan, sites = zoo_plan(), survey(zoo()).sites
+    saved = sum(site.params - site.params_at(plan.ranks[site.name]) for site in sites)
+    total = sum(p.numel() for p in zoo().parameters())
+    assert sum(p.numel() for p in model.parameters()) == total - saved
+    assert len(names) == len(list(model.parameters()))
+
+
+def test_a_shared_factor_gets_the_gradients_of_all_its_owners():
+    model = small_zoo()
+    dense = copy.deepcopy(model)
+    fold(dense)
+    for each in (model, dense):
+        each(WORDS).sin().sum().backward()
+    for name in ("left", "once", "decoder"):
+        low, g = model.get_submodule(name), dense.get_submodule(name).weight.grad
+        close(low.U.weight.grad, g @ low.V.weight.T)
+        close(low.V.weight.grad, low.U.weight.T @ g)
+
+
+def test_weights_that_are_shared_stay_so_where_a_plan_leaves_them_dense():
+    """Also a bias, when only one of its owners is replaced."""
+    model = zoo()
+    model.once.bias = model.left.bias
+    model.gru.weight_hh_l1 = model.gru.weight_hh_l0
+    ranks = {**dense_plan(survey(model).sites).ranks, "left.weight": 3, "gru.weight_ih_l0": 2}
+    plan = Plan(ranks)
+    expected = copy.deepcopy(model)
+    for name in plan.factored:
+        expected.get_parameter(name).data.copy_(parts_of(model)[name].product(plan.ranks[name]))
+    factorise(model, plan, factors_of(plan, parts_of(model)))
+    assert model.gru.weight_hh_l1 is model.gru.weight_hh_l0
+    assert model.left.U.bias is model.once.bias and model.encoder.weight is model.decoder.weight
+    close(model(WORDS), expected(WORDS))
+    fold(model)
+    assert model.once.bias is model.left.bias and shared(model) == shared(expected)
+    assert model.gru.weight_hh_l1 is model.gru.weight_hh_l0
+    close(model(WORDS), expected(WORDS))
+
+
+def test_checkpoints_of_shared_factors_hold_every_name_and_load_strictly():
+    plan, trained = zoo_plan(), small_zoo()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.1)
+    state = trained.state_dict()
+    assert {"left.U.weight", "right.U.weight", "once.V.weight", "twice.V.weight",
+            "encoder.weight_U", "decoder.U.weight"} <= state.keys()  # fmt: skip
+    torch.manual_seed(99)
+    fresh = Zoo().eval()
+    build_from_conf(fresh, adapter_conf(plan, "0123"))
+    assert factors_are_shared(fresh)
+    fresh.load_state_dict(state, strict=True)
+    assert factors_are_shared(fresh)
+    with torch.no_grad():
+        close(fresh(WORDS), trained(WORDS), 0)
+    assert factors_are_shared(copy.deepcopy(fresh))

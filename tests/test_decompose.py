@@ -134,6 +134,14 @@ def test_a_site_that_the_data_never_reached_is_decomposed_plainly():
     close(found["unseen"].product(3), decompose(weight).product(3))
 
 
+def test_the_kernel_of_a_pointwise_convolution_is_a_matrix():
+    weight, X = weight_and_inputs((12, 7))
+    site = Site("conv", (12, 7), "pointwise_conv")
+    for kernel in (weight[..., None], weight[..., None, None]):
+        found = decompose_sites({"conv": kernel}, [site], {"conv": X @ X.T})["conv"]
+        close(found.product(3), decompose(weight, X @ X.T).product(3), 1e-12)
+
+
 def test_a_plan_takes_its_factors_from_the_decompositions():
     weight, _ = weight_and_inputs((12, 7))
     sites = [Site("a", (12, 7), "linear"), Site("b", (12, 7), "linear")]

@@ -137,16 +137,98 @@ def test_cell_moments_in_a_loop(batched, as_keyword):
     close(seen.moments["cell.weight_hh"], mean_square(before))
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_gru_cell_moments_in_a_loop(batched):
+    torch.manual_seed(0)
+    cell = nn.GRUCell(6, 5)
+    inputs, before, state = torch.randn(8, 6), [], torch.randn(5)
+
+    def run():
+        h = state[None] if batched else state
+        for x in inputs:
+            before.append(h.reshape(-1))
+            h = cell(x[None] if batched else x, h)
+
+    seen = observe(nn.ModuleDict({"cell": cell}), run)
+    assert seen.uses == {"cell.weight_ih": 8, "cell.weight_hh": 8}
+    close(seen.moments["cell.weight_ih"], mean_square(inputs))
+    close(seen.moments["cell.weight_hh"], mean_square(before))
+
+
+@pytest.mark.parametrize("kind", ["time_first", "batch_first", "packed", "unbatched"])
+@pytest.mark.parametrize("with_hx", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cls", [nn.GRU, nn.LSTM])
+def test_recurrent_moments_are_those_of_the_cells_it_is_made_of(cls, bidirectional, with_hx, kind):
+    """Every layer and direction written out as a loop over a cell, from any initial state."""
+    torch.manual_seed(0)
+    rnn = cls(6, 5, 2, bidirectional=bidirectional, batch_first=kind == "batch_first")
+    utterances = [torch.randn(length, 6) for length in LENGTHS]
+    layers = 4 if bidirectional else 2
+    hx = torch.randn(layers, 1, 5) if with_hx else torch.zeros(layers, 1, 5)
+
+    def run():
+        for x in utterances:
+            given = hx if kind != "unbatched" else hx[:, 0]
+            state = ((given, given) if cls is nn.LSTM else given) if with_hx else None
+            if kind == "packed":
+                rnn(pack_padded_sequence(x[:, None], torch.tensor([len(x)])), state)
+            elif kind == "unbatched":
+                rnn(x, hx=state)
+            else:
+                rnn(x[None] if rnn.batch_first else x[:, None], state)
+
+    seen = observe(nn.ModuleDict({"rnn": rnn}), run)
+    met = {}
+    for x in utterances:
+        frames = x
+        for layer in range(2):
+            both = []
+            for d, suffix in enumerate(("", "_reverse") if bidirectional else ("",)):
+                cell = (nn.LSTMCell if cls is nn.LSTM else nn.GRUCell)(frames.shape[1], 5)
+                own = {n: getattr(rnn, f"{n}_l{layer}{suffix}") for n, _ in cell.named_parameters()}
+                cell.load_state_dict(own)
+                h = c = hx[len(both) + layer * (1 + bidirectional), 0]
+                outputs = []
+                for frame in frames.flip(0) if d else frames:
+                    met.setdefault(f"rnn.weight_hh_l{layer}{suffix}", []).append(h)
+                    h, c = cell(frame, (h, c)) if cls is nn.LSTM else (cell(frame, h), c)
+                    outputs.append(h)
+                met.setdefault(f"rnn.weight_ih_l{layer}{suffix}", []).extend(frames)
+                both.append(torch.stack(outputs[::-1] if d else outputs))
+            frames = torch.cat(both, 1).detach()
+    assert seen.uses == {name: len(rows) for name, rows in met.items()}
+    for name, rows in met.items():
+        close(seen.moments[name], mean_square([row.detach() for row in rows]))
+
+
 def test_convolutions_are_used_once_per_output_position():
-    model = nn.Sequential(nn.Conv1d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv1d(4, 6, 1))
+    model = nn.Sequential(nn.Conv1d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv1d(4, 6, 3))
     seen = observe(model, lambda: model(torch.randn(1, 3, 11)))
-    assert seen.uses == {"0.weight": 5, "2.weight": 5} and seen.moments == {}
+    assert seen.uses == {"0.weight": 5, "2.weight": 3} and seen.moments == {}
     square = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2))
     assert observe(square, lambda: square(torch.randn(1, 1, 11, 9))).uses == {"0.weight": 5 * 4}
 
 
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise_convolutions_meet_the_channels_at_every_output_position(stride, batched):
+    torch.manual_seed(0)
+    line, plane = nn.Conv1d(4, 6, 1, stride), nn.Conv2d(3, 5, 1, (stride, 1))
+    x, z = torch.randn(4, 7), torch.randn(3, 6, 5)
+    model = nn.ModuleList([line, plane])
+    seen = observe(
+        model, lambda: [line(x[None] if batched else x), plane(z[None] if batched else z)]
+    )
+    rows = [x[:, t] for t in range(0, 7, stride)]
+    close(seen.moments["0.weight"], mean_square(rows))
+    cells = [z[:, t, f] for t in range(0, 6, stride) for f in range(5)]
+    close(seen.moments["1.weight"], mean_square(cells))
+    assert seen.uses == {"0.weight": len(rows), "1.weight": len(cells)}
+
+
 @pytest.mark.parametrize(
-    "layer", [nn.GRU(5, 6, batch_first=True), nn.LSTM(5, 6, 2, proj_size=2, batch_first=True)]
+    "layer", [nn.RNN(5, 6, batch_first=True), nn.LSTM(5, 6, 2, proj_size=2, batch_first=True)]
 )
 def test_recurrent_layers_without_sites_are_counted(layer):
     seen = observe(nn.ModuleDict({"rnn": layer}), lambda: layer(torch.randn(1, 7, 5)))
@@ -154,11 +236,48 @@ def test_recurrent_layers_without_sites_are_counted(layer):
     assert seen.uses == weights and seen.moments == {}
 
 
+def test_reparametrised_weights_are_counted_under_a_name_that_the_model_has():
+    model = nn.ModuleDict({
+        "hook": nn.utils.weight_norm(nn.Linear(5, 5)),
+        "norm": nn.utils.parametrizations.weight_norm(nn.Linear(5, 5)),
+        "spectral": nn.utils.parametrizations.spectral_norm(nn.Linear(5, 5)),
+    })  # fmt: skip
+    uses = observe(model, lambda: [m(torch.randn(3, 5)) for m in model.values()]).uses
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    assert [(sizes[name], count) for name, count in uses.items()] == [(25, 3)] * 3
+
+
+def test_inputs_of_any_shape_type_and_name_are_rows():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"a": nn.Linear(5, 5).bfloat16()})
+    inputs = [torch.randn(shape).bfloat16() for shape in ((5,), (2, 5), (2, 3, 5), (1, 2, 2, 5))]
+    inputs.append(torch.zeros(0, 5).bfloat16())
+    seen = observe(model, lambda: [model["a"](input=x) for x in inputs])
+    rows = torch.cat([x.reshape(-1, 5) for x in inputs]).float()
+    assert seen.uses == {"a.weight": len(rows)} and seen.moments["a.weight"].dtype == torch.float32
+    close(seen.moments["a.weight"], mean_square(rows))
+
+
 def test_uses_of_tied_weights_add_up_under_the_name_the_model_counts():
     model = nn.ModuleDict({"a": nn.Linear(5, 5), "b": nn.Linear(5, 5)})
     model["b"].weight = model["a"].weight
     x = torch.randn(1, 3, 5)
-    assert observe(model, lambda: model["b"](model["a"](x))).uses == {"a.weight": 6}
+    seen = observe(model, lambda: model["b"](model["a"](x)))
+    assert seen.uses == {"a.weight": 6}
+    with torch.no_grad():
+        close(seen.moments["a.weight"], mean_square([*x[0], *model["a"](x)[0]]))
+
+
+def test_looking_up_is_no_product_and_a_tied_table_meets_what_its_linear_meets():
+    model = nn.ModuleDict({"table": nn.Embedding(9, 6), "out": nn.Linear(6, 9)})
+    tokens, h = torch.tensor([1, 2, 3]), torch.randn(4, 6)
+    seen = observe(model, lambda: [model["table"](tokens), model["out"](h)])
+    assert "table.weight" in {site.name for site in survey(model).sites}
+    assert seen.uses == {"out.weight": 4} and seen.moments.keys() == {"out.weight"}
+    model["out"].weight = model["table"].weight
+    seen = observe(model, lambda: [model["table"](tokens), model["out"](h)])
+    assert seen.uses == {"table.weight": 4}
+    close(seen.moments["table.weight"], mean_square(h))
 
 
 def test_the_whole_toy_is_seen_and_left_without_hooks():

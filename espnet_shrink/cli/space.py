@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.lowrank.sites import survey
+    from espnet_shrink.lowrank.sites import describe, survey
     from espnet_shrink.search.loop import SearchSettings
     from espnet_shrink.settings import load_settings
     from espnet_shrink.stages import make_space, open_baseline
@@ -35,9 +35,8 @@ def run(args: argparse.Namespace) -> None:
             f"{site.name:<44} {site.kind:<15} {site.shape[0]:>5}x{site.shape[1]:<5} "
             f"{site.params / total:>6.1%}  {grid[0]} ... {grid[-1]} ({len(grid)})"
         )
-    for other in found.uncompressed:
-        if not other.reason.startswith("a vector"):
-            print(f"{other.name:<44} not compressed: {other.reason}")
+    for line in describe(found):
+        print(f"not compressed: {line}")
     vectors = sum(u.params for u in found.uncompressed if u.reason.startswith("a vector"))
     print(f"vectors (biases, norms) keep their {vectors:,} of {total:,} parameters")
     print(f"search space: {args.out / 'space.yaml'} (may be edited before the search)")

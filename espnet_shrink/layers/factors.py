@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_shrink.errors import ShrinkError
@@ -86,8 +87,8 @@ def add_matrix(module: nn.Module, name: str, shape: tuple[int, int], rank: int |
     module.register_parameter(f"{name}_V", nn.Parameter(torch.empty(rank, shape[1])))
 
 
-def reset_lstm_parameters(module: nn.Module, hidden_size: int, ranks: Mapping[str, int]) -> None:
-    """torch's LSTM initialisation, U(-b, b) with b = H^-1/2; products U V get the same variance."""
+def reset_parameters(module: nn.Module, hidden_size: int, ranks: Mapping[str, int]) -> None:
+    """torch's for LSTM and GRU, U(-b, b) with b = H^-1/2; products U V get the same variance."""
     for name, parameter in module.named_parameters():
         bound = hidden_size**-0.5
         if name.endswith(("_U", "_V")):
@@ -103,11 +104,27 @@ def dense_matrix(module: nn.Module, name: str, ranks: Mapping[str, int]) -> Tens
     return getattr(module, name)
 
 
+def multiply(
+    module: nn.Module, name: str, ranks: Mapping[str, int], x: Tensor, bias: Tensor | None
+) -> Tensor:
+    """W x + b with the matrix NAME of a module, by its factors if it has them.
+
+    Args:
+        x: (..., in).
+    Returns:
+        (..., out).
+    """
+    if name in ranks:
+        x = F.linear(x, getattr(module, f"{name}_V"))
+        name = f"{name}_U"
+    return F.linear(x, getattr(module, name), bias)
+
+
 @torch.no_grad()
-def copy_lstm_parameters(
+def copy_parameters(
     source: nn.Module, target: nn.Module, ranks: Mapping[str, int], factors: Factors | None
 ) -> None:
-    """Fill a low-rank LSTM or cell from a dense one with the same names."""
+    """Fill a low-rank module from a dense one with the same names."""
     for name, parameter in source.named_parameters():
         if name in ranks:
             u, v = factors_of(name, parameter, ranks[name], factors)
@@ -119,7 +136,7 @@ def copy_lstm_parameters(
 
 @torch.no_grad()
 def copy_dense_parameters(source: nn.Module, target: nn.Module, ranks: Mapping[str, int]) -> None:
-    """Fill a dense LSTM or cell from a low-rank one, multiplying the factors out."""
+    """Fill a dense module from a low-rank one, multiplying the factors out."""
     for name, parameter in target.named_parameters():
         parameter.copy_(dense_matrix(source, name, ranks))
 

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import _VF, Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from espnet_shrink.layers.inputs import check_input, initial_states, permute
+
 State = tuple[Tensor, Tensor]
 """h and c, each (num_layers * directions, B, H)."""
 
@@ -155,59 +157,34 @@ def _run_layers(
     return x, (torch.cat(h_n), torch.cat(c_n))
 
 
-def _initial_state(layers: Layers, x: Tensor, batch: int, hx: State | None) -> State:
-    """hx itself if it has the right shape, zeros if it is None."""
-    expected = (sum(map(len, layers)), batch, layers[0][0].w_hh.size(1))
-    if hx is None:
-        zeros = x.new_zeros(expected)
-        return zeros, zeros
-    for i, state in enumerate(hx):
-        if state.shape != expected:
-            raise RuntimeError(f"Expected hidden[{i}] size {expected}, got {tuple(state.shape)}")
-    return hx
-
-
-def _check_input(layers: Layers, x: Tensor) -> None:
-    first = layers[0][0]
-    weight = first.w_ih if first.v_ih is None else first.v_ih
-    if x.size(-1) != weight.size(1):
-        raise RuntimeError(
-            f"input.size(-1) must be equal to input_size. Expected {weight.size(1)}, "
-            f"got {x.size(-1)}"
-        )
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise ValueError(
-            f"LSTM input dtype ({x.dtype}) does not match weight dtype ({weight.dtype})"
-        )
-
-
-def lstm_forward(
-    layers: Layers, x: Tensor, hx: State | None, dropout: float
-) -> tuple[Tensor, State]:
+def lstm_forward(layers: Layers, x: Tensor, hx: State, dropout: float) -> tuple[Tensor, State]:
     """A stack of LSTM layers over sequences of one length.
 
     Args:
         layers: weights, outer index the layer, inner the direction (1 or 2).
         x: (T, B, in).
-        hx: initial state or None for zeros.
+        hx: initial state; neither it nor x is checked.
         dropout: probability between layers, 0 in evaluation.
     Returns:
         (T, B, H * directions), (h_n, c_n).
-    Raises:
-        RuntimeError, ValueError: a size or dtype that does not fit, as torch.nn.LSTM.
     """
-    _check_input(layers, x)
-    return _run_layers(layers, x, _initial_state(layers, x, x.size(1), hx), dropout, _run_batch)
+    return _run_layers(layers, x, hx, dropout, _run_batch)
 
 
 def packed_lstm_forward(
     layers: Layers, packed: PackedSequence, hx: State | None, dropout: float
 ) -> tuple[PackedSequence, State]:
-    """As lstm_forward for packed sequences; hx and the result are in the caller's order."""
+    """As lstm_forward for packed sequences; hx and the result are in the caller's order.
+
+    Raises:
+        RuntimeError, ValueError: a size or dtype that does not fit, as torch.nn.LSTM.
+    """
     x, batch_sizes, order, back = packed
-    _check_input(layers, x)
+    first = layers[0][0]
+    check_input("LSTM", x, first.w_ih if first.v_ih is None else first.v_ih)
     batch, steps = int(batch_sizes[0]), len(batch_sizes)
-    hx = _permute(_initial_state(layers, x, batch, hx), order)
+    h, c = initial_states(x, (sum(map(len, layers)), batch, first.w_hh.size(1)), hx, 2)
+    hx = (permute(h, order), permute(c, order))
     if int(batch_sizes[-1]) == batch:
         y, state = _run_layers(layers, x.reshape(steps, batch, -1), hx, dropout, _run_batch)
         y = y.reshape(steps * batch, -1)
@@ -215,13 +192,8 @@ def packed_lstm_forward(
         y, state = _run_layers(layers, x, hx, dropout, _RunPadded(batch_sizes))
     else:
         y, state = _run_layers(layers, x, hx, dropout, _RunPacked(batch_sizes, x.device))
-    return PackedSequence(y, batch_sizes, order, back), _permute(state, back)
-
-
-def _permute(state: State, order: Tensor | None) -> State:
-    if order is None:
-        return state
-    return state[0].index_select(1, order), state[1].index_select(1, order)
+    state = (permute(state[0], back), permute(state[1], back))
+    return PackedSequence(y, batch_sizes, order, back), state
 
 
 def padded_lstm_forward(

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.layers import LowRankLinear, LowRankLSTM, LowRankLSTMCell
-from espnet_shrink.lowrank.sites import is_low_rank, survey
+from espnet_shrink.layers import (
+    LowRankConv,
+    LowRankEmbedding,
+    LowRankGRU,
+    LowRankGRUCell,
+    LowRankLinear,
+    LowRankLSTM,
+    LowRankLSTMCell,
+)
+from espnet_shrink.lowrank.owners import is_low_rank, share, shared_names, walk
+from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan
 
 Factors = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
-LOW_RANK: dict[type[torch.nn.Module], Any] = {
-    torch.nn.LSTM: LowRankLSTM,
-    torch.nn.LSTMCell: LowRankLSTMCell,
+ONE_MATRIX: dict[type[nn.Module], Any] = {
+    nn.Linear: LowRankLinear,
+    nn.Conv1d: LowRankConv,
+    nn.Conv2d: LowRankConv,
+    nn.Embedding: LowRankEmbedding,
+}
+MANY_MATRICES: dict[type[nn.Module], Any] = {
+    nn.LSTM: LowRankLSTM,
+    nn.LSTMCell: LowRankLSTMCell,
+    nn.GRU: LowRankGRU,
+    nn.GRUCell: LowRankGRUCell,
 }
 
 
-def factorise(model: torch.nn.Module, plan: Plan, factors: Factors) -> None:
+def factorise(model: nn.Module, plan: Plan, factors: Factors) -> None:
     """Replace, in place, every module that `plan` factorises by its low-rank twin.
+
+    What modules shared, parameters and factors of sites, they share after.
 
     Args:
         model: an uncompressed model.
@@ -32,34 +52,50 @@ def factorise(model: torch.nn.Module, plan: Plan, factors: Factors) -> None:
         ShrinkError: the plan does not fit the model.
     """
     plan.check(survey(model).sites)
-    by_module: dict[str, dict[str, int]] = {}
-    for site, rank in plan.factored.items():
-        path, _, name = site.rpartition(".")
-        by_module.setdefault(path, {})[name] = rank
-    for path, ranks in by_module.items():
-        module = model.get_submodule(path)
-        own = {name: factors[f"{path}.{name}"] for name in ranks}
-        if isinstance(module, torch.nn.Linear):
-            new: torch.nn.Module = LowRankLinear.from_dense(module, ranks["weight"], own["weight"])
-        else:
-            new = LOW_RANK[type(module)].from_dense(module, ranks, own)
-        _replace(model, path, new)
+    groups = shared_names(model)
+    names_of = {names[0]: names for names in groups}
+    wanted: dict[int, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
+    for site in plan.factored:
+        for name in names_of.get(site, [site]):
+            path, _, own = name.rpartition(".")
+            wanted.setdefault(id(model.get_submodule(path)), {})[own] = factors[site]
+    _replace(model, lambda module: _twin(module, wanted.get(id(module))))
+    share(model, groups)
     model.shrink_plan = plan  # type: ignore[assignment]
 
 
-def fold(model: torch.nn.Module) -> None:
+def fold(model: nn.Module) -> None:
     """Multiply out, in place, every low-rank module: W = U V."""
-    for path, module in list(model.named_modules()):
-        if is_low_rank(module):
-            _replace(model, path, module.to_dense())  # type: ignore[operator]
+    groups = shared_names(model)
+    _replace(model, lambda module: module.to_dense() if is_low_rank(module) else None)  # type: ignore[operator]
+    share(model, groups)
     if hasattr(model, "shrink_plan"):
         del model.shrink_plan
 
 
-def _replace(model: torch.nn.Module, path: str, new: torch.nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    new.train(model.training)
-    setattr(model.get_submodule(parent), name, new)
+def _twin(module: nn.Module, factors: Factors | None) -> nn.Module | None:
+    """The low-rank module for a dense one; None if it has no factors."""
+    if factors is None:
+        return None
+    ranks = {name: U.shape[1] for name, (U, _) in factors.items()}
+    for kind, twin in MANY_MATRICES.items():
+        if type(module) is kind:
+            return twin.from_dense(module, ranks, factors)
+    twin = next(twin for kind, twin in ONE_MATRIX.items() if isinstance(module, kind))
+    return twin.from_dense(module, ranks["weight"], factors["weight"])
+
+
+def _replace(model: nn.Module, twin_of: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put what `twin_of` gives in the place of every module, once for all places of a module."""
+    twins: dict[int, nn.Module | None] = {}
+    for path, module in list(walk(model)):
+        if id(module) not in twins:
+            twins[id(module)] = twin_of(module)
+        twin = twins[id(module)]
+        if twin is not None:
+            parent, _, name = path.rpartition(".")
+            twin.train(model.training)
+            setattr(model.get_submodule(parent), name, twin)
 
 
 def adapter_conf(plan: Plan, base_hash: str) -> dict[str, Any]:
@@ -67,7 +103,7 @@ def adapter_conf(plan: Plan, base_hash: str) -> dict[str, Any]:
     return {"base_hash": base_hash, "ranks": dict(plan.ranks)}
 
 
-def build_from_conf(model: torch.nn.Module, conf: Mapping[str, Any]) -> None:
+def build_from_conf(model: nn.Module, conf: Mapping[str, Any]) -> None:
     """Give a freshly built model the shapes that `adapter_conf` asks for.
 
     The values are left to the checkpoint: at this point the weights are random.
@@ -87,12 +123,12 @@ def build_from_conf(model: torch.nn.Module, conf: Mapping[str, Any]) -> None:
     factors = {}
     for name, rank in plan.factored.items():
         weight = parameters[name]
-        out_size, in_size = weight.shape
+        out_size, in_size = sites[name].shape
         factors[name] = (weight.new_zeros(out_size, rank), weight.new_zeros(rank, in_size))
     factorise(model, plan, factors)
 
 
-def plan_of(model: torch.nn.Module) -> Plan:
+def plan_of(model: nn.Module) -> Plan:
     """The plan that a model was factorised by; all dense if it is not compressed."""
     plan = getattr(model, "shrink_plan", None)
     if isinstance(plan, Plan):

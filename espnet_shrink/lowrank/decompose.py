@@ -60,9 +60,10 @@ def decompose(weight: torch.Tensor, moment: torch.Tensor | None = None) -> Decom
         P, D, Qt = torch.linalg.svd(W, full_matrices=False)
         V = Qt
     else:
-        S = moment.to(torch.float64)
+        S = moment.to(torch.float64, copy=True)
         mean_variance = S.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
-        L = torch.linalg.cholesky(S + RIDGE * mean_variance * torch.eye(len(S), dtype=S.dtype))
+        S.diagonal().add_(RIDGE * mean_variance)
+        L = torch.linalg.cholesky(S)
         P, D, Qt = torch.linalg.svd(W @ L, full_matrices=False)
         V = torch.linalg.solve_triangular(L, Qt, upper=False, left=False)
     root = D.sqrt()
@@ -78,11 +79,12 @@ def decompose_sites(
 ) -> dict[str, Decomposition]:
     """Decompose every site, whitened by its entry of `moments`.
 
-    Plain without: `moments` is None, or the data never reached the site.
+    Plain without: `moments` is None, the data never reached the site, or it is only looked up.
     """
     return {
         site.name: decompose(
-            weights[site.name], None if moments is None else moments.get(site.name)
+            weights[site.name].reshape(site.shape),
+            None if moments is None else moments.get(site.name),
         )
         for site in sites
     }

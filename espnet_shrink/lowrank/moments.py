@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence
+from torch import Tensor, nn
 
+from espnet_shrink.layers import is_pointwise
+from espnet_shrink.lowrank.owners import is_low_rank, join
+from espnet_shrink.lowrank.unroll import frames_of, hidden_before, initial_state, layer_outputs
 from espnet_shrink.plan import Site
 
 
@@ -18,16 +21,28 @@ class Activations:
 
     Attributes:
         moments: site -> (in, in), the mean of x x^T over its inputs x.
-        uses: weight name -> input vectors (for a convolution: output positions) it met.
+        uses: weight name -> input vectors (for a convolution: output positions) it met. Looking a
+            row up is no use of an embedding, as nothing is multiplied.
     """
 
-    moments: dict[str, torch.Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
 
 
-def collect(model: torch.nn.Module, sites: Sequence[Site], run: Callable[[], None]) -> Activations:
-    """Run `run()`, which must call `model` on one utterance at a time, and watch its inputs."""
-    watcher = _Watcher({site.name for site in sites})
+def collect(model: nn.Module, sites: Sequence[Site], run: Callable[[], None]) -> Activations:
+    """Run `run()`, which must call `model` on one utterance at a time, and watch its inputs.
+
+    A weight that several modules share meets the inputs of all of them.
+
+    Raises:
+        ValueError: several utterances at once reached a recurrent layer.
+    """
+    names: dict[int, str] = {}
+    first_names = {
+        name: names.setdefault(id(parameter), name)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+    watcher = _Watcher({site.name for site in sites}, first_names)
     handles = []
     for path, module in model.named_modules():
         watch = watcher.watch_for(module)
@@ -39,112 +54,128 @@ def collect(model: torch.nn.Module, sites: Sequence[Site], run: Callable[[], Non
     finally:
         for handle in handles:
             handle.remove()
-    # Hooks see every module that shares a weight; the model counts it once, by its first name.
-    first_names: dict[int, str] = {}
-    uses: dict[str, int] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        first = first_names.setdefault(id(parameter), name)
-        if name in watcher.uses:
-            uses[first] = uses.get(first, 0) + watcher.uses[name]
     moments = {
         name: (total / max(watcher.uses[name], 1)).to(torch.float32)
         for name, total in watcher.totals.items()
     }
-    return Activations(moments, uses)
+    return Activations(moments, watcher.uses)
 
 
-def _bind(watch: Callable[..., None], path: str) -> Callable[..., None]:
-    def hook(module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        watch(path, module, args, kwargs, output)
+@dataclass(frozen=True)
+class _Call:
+    """One call of a module at `path`: its arguments by position and by name, and its output."""
+
+    path: str
+    module: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+
+    @property
+    def input(self) -> Any:
+        return self.args[0] if self.args else self.kwargs["input"]
+
+    @property
+    def hx(self) -> Any:
+        return self.args[1] if len(self.args) > 1 else self.kwargs.get("hx")
+
+
+# Where a module keeps its weight; after the plain name, of weight norm and spectral norm.
+STORED_AS = (
+    "{}", "{}_v", "{}_orig", "parametrizations.{}.original1", "parametrizations.{}.original",
+)  # fmt: skip
+
+Watch = Callable[[_Call], None]
+
+
+def _bind(watch: Watch, path: str) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        watch(_Call(path, module, args, kwargs, output))
 
     return hook
 
 
 class _Watcher:
-    def __init__(self, sites: set[str]) -> None:
+    def __init__(self, sites: set[str], first_names: Mapping[str, str]) -> None:
         self.sites = sites
-        self.totals: dict[str, torch.Tensor] = {}
+        self.first_names = first_names
+        self.totals: dict[str, Tensor] = {}
         self.uses: dict[str, int] = {}
 
-    def watch_for(self, module: torch.nn.Module) -> Callable[..., None] | None:
-        if isinstance(module, torch.nn.Linear):
+    def watch_for(self, module: nn.Module) -> Watch | None:
+        if is_low_rank(module):
+            return None
+        if isinstance(module, nn.Linear):
             return self._linear
-        if isinstance(module, torch.nn.LSTM):
+        if isinstance(module, (nn.LSTM, nn.GRU)):
             # A projection hides the hidden states; no site needs them.
-            return self._lstm if module.proj_size == 0 else self._recurrent
-        if isinstance(module, (torch.nn.LSTMCell, torch.nn.GRUCell)):
+            return self._uses_of_all if module.proj_size else self._recurrent
+        if isinstance(module, nn.RNN):
+            return self._uses_of_all
+        if isinstance(module, (nn.LSTMCell, nn.GRUCell)):
             return self._cell
-        if isinstance(module, torch.nn.modules.conv._ConvNd):
+        if isinstance(module, nn.modules.conv._ConvNd):
             return self._convolution
-        if isinstance(module, torch.nn.GRU):
-            return self._recurrent
         return None
 
-    def _add(self, name: str, inputs: torch.Tensor) -> None:
+    def _add(self, path: str, name: str, inputs: Tensor) -> None:
+        """Count inputs, (..., in), of the weight `name` of the module at `path`."""
         rows = inputs.reshape(-1, inputs.shape[-1])
-        self.uses[name] = self.uses.get(name, 0) + len(rows)
-        if name in self.sites:
+        self._count(path, name, len(rows))
+        site = self.first_names.get(join(path, name))
+        if site in self.sites:
             x = rows.to(torch.float64)
             total = x.T @ x
-            self.totals[name] = self.totals[name] + total if name in self.totals else total
+            if site in self.totals:
+                self.totals[site] += total
+            else:
+                self.totals[site] = total
 
-    def _linear(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        self._add(f"{path}.weight", args[0])
+    def _count(self, path: str, name: str, uses: int) -> None:
+        for form in STORED_AS:
+            # The model counts a shared weight once, by its first name.
+            first = self.first_names.get(join(path, form.format(name)))
+            if first is not None:
+                self.uses[first] = self.uses.get(first, 0) + uses
+                return
 
-    def _cell(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        state = args[1] if len(args) > 1 else kwargs.get("hx")
-        hidden = state[0] if isinstance(state, (tuple, list)) else state
+    def _linear(self, call: _Call) -> None:
+        self._add(call.path, "weight", call.input)
+
+    def _cell(self, call: _Call) -> None:
+        hidden = call.hx[0] if isinstance(call.hx, (tuple, list)) else call.hx
         if hidden is None:
-            hidden = args[0].new_zeros(*args[0].shape[:-1], module.hidden_size)
-        self._add(f"{path}.weight_ih", args[0])
-        self._add(f"{path}.weight_hh", hidden)
+            hidden = call.input.new_zeros(*call.input.shape[:-1], call.module.hidden_size)
+        self._add(call.path, "weight_ih", call.input)
+        self._add(call.path, "weight_hh", hidden)
 
-    def _convolution(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        name = f"{path}.weight"
-        self.uses[name] = self.uses.get(name, 0) + output.numel() // module.out_channels
+    def _convolution(self, call: _Call) -> None:
+        conv = call.module
+        if not is_pointwise(conv):
+            self._count(call.path, "weight", call.output.numel() // conv.out_channels)
+            return
+        dimensions = len(conv.kernel_size)
+        met = call.input[(..., *(slice(None, None, step) for step in conv.stride))]
+        self._add(call.path, "weight", met.movedim(-1 - dimensions, -1))
 
-    def _recurrent(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        rows = len(_frames(args[0], module.batch_first))
-        for name, _ in module.named_parameters():
+    def _uses_of_all(self, call: _Call) -> None:
+        rows = len(frames_of(call.input, call.module.batch_first))
+        for name, _ in call.module.named_parameters():
             if name.startswith("weight"):
-                key = f"{path}.{name}"
-                self.uses[key] = self.uses.get(key, 0) + rows
+                self._count(call.path, name, rows)
 
-    def _lstm(self, path: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        frames = _frames(args[0], module.batch_first)
+    def _recurrent(self, call: _Call) -> None:
+        module = call.module
+        frames = frames_of(call.input, module.batch_first)
+        start = initial_state(module, call.hx, frames)
         for layer in range(module.num_layers):
-            # Inner layers are hidden in the fused call, so they are run again one by one.
-            last = layer == module.num_layers - 1
-            H = module.hidden_size
-            outputs = output[0] if last else _one_layer(module, layer, frames)
-            outputs = _frames(outputs, module.batch_first)
-            for direction in range(2 if module.bidirectional else 1):
+            if layer == module.num_layers - 1:
+                outputs = call.output[0]
+            else:  # hidden in the fused call, so it is run again
+                outputs = layer_outputs(module, layer, frames, start)
+            outputs = frames_of(outputs, module.batch_first)
+            for direction, before in enumerate(hidden_before(module, layer, outputs, start)):
                 suffix = f"_l{layer}" + ("_reverse" if direction else "")
-                h = outputs[:, direction * H : (direction + 1) * H]
-                start = h.new_zeros(1, H)
-                before = torch.cat([h[1:], start]) if direction else torch.cat([start, h[:-1]])
-                self._add(f"{path}.weight_ih{suffix}", frames)
-                self._add(f"{path}.weight_hh{suffix}", before)
+                self._add(call.path, f"weight_ih{suffix}", frames)
+                self._add(call.path, f"weight_hh{suffix}", before)
             frames = outputs
-
-
-def _frames(sequence: Any, batch_first: bool) -> torch.Tensor:
-    """(T, features) of a single utterance, packed, batched or neither."""
-    if isinstance(sequence, PackedSequence):
-        if int(sequence.batch_sizes[0]) != 1:
-            raise ValueError("moments are collected from one utterance at a time")
-        return sequence.data
-    if sequence.dim() == 3 and sequence.shape[0 if batch_first else 1] != 1:
-        raise ValueError("moments are collected from one utterance at a time")
-    return sequence.reshape(-1, sequence.shape[-1])
-
-
-def _one_layer(module: torch.nn.LSTM, layer: int, frames: torch.Tensor) -> torch.Tensor:
-    single = torch.nn.LSTM(
-        frames.shape[-1], module.hidden_size, bias=module.bias, bidirectional=module.bidirectional
-    ).to(frames)
-    own = dict(module.named_parameters())
-    with torch.no_grad():
-        for name, parameter in single.named_parameters():
-            parameter.copy_(own[name.replace("_l0", f"_l{layer}")])
-    return single(frames)[0]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from espnet_shrink.layers import LowRankLinear, LowRankLSTM, LowRankLSTMCell
+from espnet_shrink.layers import is_plain_embedding, is_pointwise
+from espnet_shrink.lowrank.owners import is_low_rank, join, walk
+from espnet_shrink.lowrank.reasons import reason_of
 from espnet_shrink.plan import Site
+
+# A looked-up table saves no time when it is factorised, so it must be worth its errors in size.
+LEAST_EMBEDDING_SHARE = 0.05
+
+# Subclasses of torch.nn.Linear that only cast; by name, as their packages may not be there.
+PLAIN_LINEARS = {"whisper.model.Linear"}
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,7 @@ class Uncompressed:
     name: str
     params: int
     reason: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -28,89 +38,99 @@ class Survey:
     uncompressed: list[Uncompressed]
 
 
-REASONS: list[tuple[type[torch.nn.Module], str]] = [
-    (torch.nn.Embedding, "embedding: a table look-up, nothing is multiplied"),
-    (torch.nn.modules.conv._ConvNd, "convolution: not a plain matrix product"),
-    (torch.nn.LSTM, "LSTM with a projection, or a subclass: no low-rank layer for it"),
-    (torch.nn.GRU, "GRU: no low-rank layer for it"),
-    (torch.nn.GRUCell, "GRU: no low-rank layer for it"),
-]
+@dataclass(frozen=True)
+class _Owner:
+    """One place where a parameter is used: its dotted name there, the module, and the site kind."""
+
+    name: str
+    module: nn.Module
+    kind: str | None
 
 
-def survey(model: torch.nn.Module) -> Survey:
+def survey(model: nn.Module) -> Survey:
     """List the sites of `model`, in the order of its modules, and everything else by name.
 
-    Linear, LSTM and LSTMCell weights are sites if some rank below break-even exists and the
-    weight is not shared with another module.
+    Matrices of Linear, LSTM, GRU, their cells, pointwise convolutions and large embeddings are
+    sites if some rank below break-even exists. A matrix that several modules share is one site,
+    under its first name, if all of them can be factorised.
     """
-    kinds: dict[str, str] = {}
-    owners: dict[str, torch.nn.Module] = {}
-    names_of: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names_of.setdefault(id(parameter), []).append(name)
-    inside_low_rank: tuple[str, ...] = ()
-    for prefix, module in model.named_modules():
-        if is_low_rank(module):
-            inside_low_rank += (_join(prefix, ""),)
-        for name, kind in _matrices(module):
-            kinds[_join(prefix, name)] = kind
-        for name, _ in module.named_parameters(recurse=False):
-            owners[_join(prefix, name)] = module
+    owners: dict[int, list[_Owner]] = {}
+    for path, module in walk(model):
+        kinds = _matrices(module)
+        for name, parameter in module.named_parameters("", is_low_rank(module), False):
+            owner = _Owner(join(path, name), module, kinds.get(name))
+            owners.setdefault(id(parameter), []).append(owner)
+    total = sum(parameter.numel() for parameter in model.parameters())
     sites, uncompressed = [], []
     for name, parameter in model.named_parameters():
-        reason = _reason(name, parameter, kinds, owners, names_of, inside_low_rank)
+        own = owners[id(parameter)]
+        reason = _reason(parameter, own, total)
         if reason is None:
-            out_size, in_size = parameter.shape
-            sites.append(Site(name, (out_size, in_size), kinds[name]))
+            sites.append(Site(name, _shape(parameter), _kind(own)))
         else:
-            uncompressed.append(Uncompressed(name, parameter.numel(), reason))
+            shape = tuple(parameter.shape)
+            uncompressed.append(Uncompressed(name, parameter.numel(), reason, shape))
     return Survey(sites, uncompressed)
 
 
-def _matrices(module: torch.nn.Module) -> Iterator[tuple[str, str]]:
+def describe(found: Survey) -> list[str]:
+    """One line for every parameter, vectors aside, that stays as it is: what it is, and why."""
+    return [
+        f"{u.name} ({'x'.join(map(str, u.shape))}, {u.params:,} params): {u.reason}"
+        for u in found.uncompressed
+        if len(u.shape) > 1
+    ]
+
+
+def _matrices(module: nn.Module) -> dict[str, str]:
+    """The kind of every matrix of `module` that can be factorised, by its name there."""
     # Exact types: a subclass may use its weight in ways of its own.
-    if type(module) is torch.nn.Linear:
-        yield "weight", "linear"
-    elif type(module) is torch.nn.LSTM and module.proj_size == 0:
-        for name, _ in module.named_parameters():
-            if name.startswith("weight_ih"):
-                yield name, "lstm_input"
-            elif name.startswith("weight_hh"):
-                yield name, "lstm_recurrent"
-    elif type(module) is torch.nn.LSTMCell:
-        yield "weight_ih", "cell_input"
-        yield "weight_hh", "cell_recurrent"
+    kind = type(module)
+    if kind is nn.Linear or f"{kind.__module__}.{kind.__qualname__}" in PLAIN_LINEARS:
+        return {"weight": "linear"}
+    if kind in (nn.LSTM, nn.GRU) and not module.proj_size:
+        name = "lstm" if kind is nn.LSTM else "gru"
+        parts = {"weight_ih": f"{name}_input", "weight_hh": f"{name}_recurrent"}
+        names = [name for name, _ in module.named_parameters()]
+        return {name: parts[name[:9]] for name in names if name[:9] in parts}
+    if kind is nn.LSTMCell:
+        return {"weight_ih": "cell_input", "weight_hh": "cell_recurrent"}
+    if kind is nn.GRUCell:
+        return {"weight_ih": "gru_cell_input", "weight_hh": "gru_cell_recurrent"}
+    if kind in (nn.Conv1d, nn.Conv2d) and is_pointwise(module):
+        return {"weight": "pointwise_conv"}
+    if kind is nn.Embedding and is_plain_embedding(module):
+        return {"weight": "embedding"}
+    return {}
 
 
-def _reason(
-    name: str,
-    parameter: torch.Tensor,
-    kinds: dict[str, str],
-    owners: dict[str, torch.nn.Module],
-    names_of: dict[int, list[str]],
-    inside_low_rank: tuple[str, ...],
-) -> str | None:
+def _kind(owners: Sequence[_Owner]) -> str:
+    """What the matrix is for: a table that is also multiplied with counts as the product."""
+    kinds = [str(owner.kind) for owner in owners]
+    return next((kind for kind in kinds if kind != "embedding"), "embedding")
+
+
+def _shape(parameter: torch.Tensor) -> tuple[int, int]:
+    """(out, in): the kernel of a pointwise convolution has trailing ones."""
+    return parameter.shape[0], parameter.shape[1]
+
+
+def _reason(parameter: torch.Tensor, owners: Sequence[_Owner], total: int) -> str | None:
     if parameter.dim() < 2:
         return "a vector (bias, norm or gain)"
-    others = [other for other in names_of[id(parameter)] if other != name]
-    if others:
-        return f"tied to {others[0]}"
-    if name.startswith(inside_low_rank):
+    if any(is_low_rank(owner.module) for owner in owners):
         return "in a low-rank layer already: fold it first"
-    if name in kinds:
-        too_small = Site(name, (parameter.shape[0], parameter.shape[1]), "").largest_useful_rank < 1
-        return "too small: no rank below break-even" if too_small else None
-    owner = owners[name]
-    for kind, reason in REASONS:
-        if isinstance(owner, kind):
-            return reason
-    return f"no low-rank layer for {type(owner).__name__}"
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-def is_low_rank(module: torch.nn.Module) -> bool:
-    """Whether `module` is one of ours."""
-    return isinstance(module, (LowRankLinear, LowRankLSTM, LowRankLSTMCell))
+    if any(owner.name.startswith("frontend.") for owner in owners):
+        return "part of the frontend: frontends are left alone"
+    for owner in owners:
+        if owner.kind is None:
+            reason = reason_of(owner.name, owner.module)
+            return reason if owner is owners[0] else f"tied to {owner.name}: {reason}"
+    if _kind(owners) == "embedding" and parameter.numel() < LEAST_EMBEDDING_SHARE * total:
+        return (
+            f"embedding of less than {LEAST_EMBEDDING_SHARE:.0%} of the parameters: "
+            "a table look-up, no time to save"
+        )
+    if Site("", _shape(parameter), "").largest_useful_rank < 1:
+        return "too small: no rank below break-even"
+    return None

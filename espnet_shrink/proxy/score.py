@@ -91,7 +91,8 @@ class Scorer:
             if self._now[name] == rank:
                 continue
             if isinstance(rank, int):
-                self._weights[name].copy_(self.decompositions[name].product(rank))
+                product = self.decompositions[name].product(rank)
+                self._weights[name].copy_(product.view_as(self._weights[name]))
             else:
                 self._weights[name].copy_(self._dense[name])
             self._now[name] = rank
