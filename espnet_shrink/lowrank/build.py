@@ -18,7 +18,14 @@ from espnet_shrink.layers import (
     LowRankLSTM,
     LowRankLSTMCell,
 )
-from espnet_shrink.lowrank.owners import is_low_rank, share, shared_names, walk
+from espnet_shrink.lowrank.owners import (
+    dense_names,
+    is_low_rank,
+    keepers,
+    share,
+    shared_names,
+    walk,
+)
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan
 
@@ -90,12 +97,21 @@ def _replace(model: nn.Module, twin_of: Callable[[nn.Module], nn.Module | None])
     twins: dict[int, nn.Module | None] = {}
     for path, module in list(walk(model)):
         if id(module) not in twins:
-            twins[id(module)] = twin_of(module)
+            twins[id(module)] = twin = twin_of(module)
+            if twin is not None:
+                twin.train(model.training)
+                _freeze_alike(module, twin)
         twin = twins[id(module)]
         if twin is not None:
             parent, _, name = path.rpartition(".")
-            twin.train(model.training)
             setattr(model.get_submodule(parent), name, twin)
+
+
+def _freeze_alike(module: nn.Module, twin: nn.Module) -> None:
+    for name in dense_names(module):
+        trains = all(getattr(*place).requires_grad for place in keepers(module, name))
+        for place in keepers(twin, name):
+            getattr(*place).requires_grad_(trains)
 
 
 def adapter_conf(plan: Plan, base_hash: str) -> dict[str, Any]:
