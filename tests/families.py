@@ -9,6 +9,7 @@ from conftest import TOKENS, compress
 from toy import random_plan
 
 from espnet_shrink.compat.models import LoadedModel, load_model
+from espnet_shrink.compat.tasks import TASKS
 from espnet_shrink.lowrank.sites import survey
 
 CONFORMER = {
@@ -32,21 +33,25 @@ TRANSFORMER = {
 }  # fmt: skip
 
 
-def plain_model(exp: Path, changes: dict, seed: int = 0) -> LoadedModel:
-    """A model with random weights in an experiment folder, as ESPnet's trainer writes one."""
-    from espnet2.tasks.asr import ASRTask
+ASR = {
+    "frontend_conf": {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 20},
+    "normalize": "utterance_mvn", "model_conf": {"ctc_weight": 0.5},
+}  # fmt: skip
 
+
+def plain_model(exp: Path, changes: dict, seed: int = 0, task: str = "asr") -> LoadedModel:
+    """A model with random weights in an experiment folder, as ESPnet's trainer writes one."""
+    builder = TASKS[task].builder()
     exp.mkdir(parents=True)
     given = {
-        "frontend_conf": {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 20},
-        "normalize": "utterance_mvn", "model_conf": {"ctc_weight": 0.5}, "token_type": "char",
-        "token_list": TOKENS, "output_dir": str(exp), **changes,
+        **(ASR if task == "asr" else {}), "token_type": "char", "token_list": TOKENS,
+        "output_dir": str(exp), **changes,
     }  # fmt: skip
     (exp / "given.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
-    args = ASRTask.get_parser().parse_args(["--config", str(exp / "given.yaml")])
+    args = builder.get_parser().parse_args(["--config", str(exp / "given.yaml")])
     (exp / "config.yaml").write_text(yaml.safe_dump(copy.deepcopy(vars(args))), encoding="utf-8")
     torch.manual_seed(seed)
-    model = ASRTask.build_model(args).eval()
+    model = builder.build_model(args).eval()
     with torch.no_grad():  # biases and running statistics that tell when they are left out
         for value in model.state_dict().values():
             if value.dim() == 1 and value.dtype == torch.float32:
