@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import CONFIG, LOSES, ROUNDS, arguments
 from test_espnet_checkpoints import Touch
 
+from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.compat.trainer import trained_epochs
+from espnet_shrink.export.folder import sha256
+from espnet_shrink.export.quantised import quantised_sizes
 from espnet_shrink.files import read_yaml
 from espnet_shrink.report.results import load
 
@@ -65,6 +69,44 @@ def test_a_round_decoded_before_its_retraining_shows_what_that_gained(finished, 
     assert first.wer_before_retraining == {"test": pytest.approx(rate("small/control"))}
     assert first.wer == {"test": pytest.approx(rate("small/round1"))}
     assert second.wer_before_retraining == {}
+
+
+def test_the_quantised_final_model_has_a_row_once_it_is_decoded(finished, shrink, results):
+    """Stage 20 decodes it under a tag of its own."""
+    assert results.variants == []
+    shutil.copytree("small/control/decode", OUT / "round2/decode_int8")
+    assert shrink(*arguments("report")).status == 0
+    (row,) = load(OUT / "results.json").variants
+    sizes = quantised_sizes(load_model(*find_model(OUT / "round2")).model)
+    assert (row.name, row.exp) == ("int8 (torch)", "round2/decode_int8")
+    assert (row.size_mib, row.memory_mib) == (sizes.disk_mib, sizes.memory_mib)
+    assert row.wer == {"test": pytest.approx(rate("small/control"))}
+    assert row.rtf == {"test": pytest.approx(0.025 + 0.1 * LOSES["small/control"])}
+
+
+def onnx_rows(checkpoint: Path, sets: list[str]) -> None:
+    """onnx/results.yaml as `export --onnx --data` leaves it."""
+    scores = {key: dict.fromkeys(sets, 4.0) for key in ("wer", "cer", "rtf")}
+    row = {**scores, "wer_interval": dict.fromkeys(sets, [3.0, 5.0]), "size_mib": 1.5,
+           "memory_mib": 2.5}  # fmt: skip
+    (OUT / "round2/onnx").mkdir(exist_ok=True)
+    text = yaml.safe_dump({"sha256": sha256(checkpoint), "rows": {"ONNX, CTC greedy": row}})
+    (OUT / "round2/onnx/results.yaml").write_text(text)
+
+
+def test_onnx_files_have_rows_once_they_have_decoded_a_set_of_the_report(finished, shrink):
+    checkpoint = OUT / "round2/valid.acc.ave.pth"
+    onnx_rows(checkpoint, ["dev"])
+    assert shrink(*arguments("report")).status == 0
+    assert load(OUT / "results.json").variants == []
+    onnx_rows(checkpoint, ["dev", "test"])
+    assert shrink(*arguments("report")).status == 0
+    (row,) = load(OUT / "results.json").variants
+    assert (row.name, row.exp, row.wer) == ("ONNX, CTC greedy", "round2/onnx", {"test": 4.0})
+    assert (row.size_mib, row.memory_mib) == (1.5, 2.5)
+    onnx_rows(OUT / "round1/valid.acc.ave.pth", ["test"])
+    ended = shrink(*arguments("report"))
+    assert ended.status == 2 and "was exported from another checkpoint" in ended.err
 
 
 def test_epochs_and_the_record_of_the_run(results):

@@ -72,7 +72,21 @@ def example(sites=3):
             "espnet_shrink": "0.1.0",
         },
         "commands": ["./run.sh --seed 7"],
+        "variants": [],
     }
+
+
+def a_variant(name, size_mib, wer, sets=("test",)):
+    kept = ("wer", "cer", "rtf", "wer_interval", "exp")
+    row = {key: value for key, value in measured(800_000, wer).items() if key in kept}
+    for key in kept[:4]:
+        row[key] = {name: row[key]["test"] for name in sets}
+    return row | {"name": name, "size_mib": size_mib, "memory_mib": 3 * size_mib}
+
+
+def with_variants():
+    forms = [a_variant("int8 (torch)", 1.25, 2.7), a_variant("ONNX, CTC greedy", 2.5, 6.25)]
+    return example() | {"variants": forms}
 
 
 def loaded(tmp_path, data):
@@ -86,6 +100,13 @@ def test_results_survive_the_file(tmp_path):
     save(results, tmp_path / "saved.json")
     assert json.loads((tmp_path / "saved.json").read_text()) == example()
     assert load(tmp_path / "saved.json") == results
+
+
+def test_results_without_variants_are_read_as_before(tmp_path):
+    """They came later than version 1."""
+    old = example()
+    del old["variants"]
+    assert loaded(tmp_path, old) == loaded(tmp_path, example())
 
 
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
@@ -147,10 +168,15 @@ def put(data, keys, value):
         (["uncompressed", 0, "reason"], KeyError, "reason"),
         (["versions", "torch"], None, "versions.torch"),
         (["commands"], "make", "commands"),
+        (["variants"], {}, "variants"),
+        (["variants", 0, "memory_mib"], KeyError, "memory_mib"),
+        (["variants", 1, "size_mib"], -1, "variants[1].size_mib"),
+        (["variants", 1, "cer"], {}, "cer"),
+        (["variants", 0, "wer_interval", "test"], [3.0, 1.0], "wer_interval"),
     ],
 )
 def test_malformed_results_are_one_line_naming_the_key(tmp_path, keys, value, says):
-    data = copy.deepcopy(example())
+    data = copy.deepcopy(with_variants())
     put(data, keys, value)
     with pytest.raises(ShrinkError) as error:
         loaded(tmp_path, data)
@@ -223,6 +249,49 @@ def test_markdown_says_what_the_results_say(tmp_path):
         {"parameter": "decoder.embed", "reason": "embedding"}
     ]
     assert "./run.sh --seed 7" in text
+
+
+def test_other_forms_of_the_final_model_have_a_table_everywhere(tmp_path):
+    results = loaded(tmp_path, with_variants())
+    rows = markdown_table(results_md(results), "The final model in other forms")
+    assert [row["final model as"] for row in rows] == [
+        "float32 (torch)", "int8 (torch)", "ONNX, CTC greedy"
+    ]  # fmt: skip
+    assert [float(row["disk (MiB)"]) for row in rows] == [3.05, 1.25, 2.5]
+    assert [float(row["memory (MiB)"]) for row in rows] == [3.05, 3.75, 7.5]
+    assert [row["WER % test [95 %]"] for row in rows[1:]] == [
+        "2.70 [2.16, 3.24]", "6.25 [5.00, 7.50]"
+    ]  # fmt: skip
+    assert {row["RTF test"] for row in rows} == {"0.050"}
+
+    text = results_text(results)
+    lines = [line for line in text.splitlines() if line.startswith(("int8 (torch)", "ONNX, CTC"))]
+    assert len(lines) == 2 and all("1.25" in lines[0] and len(line) <= 110 for line in lines)
+    assert [line.index(wer) for line, wer in zip(lines, ("2.70 [", "6.25 ["), strict=True)] == (
+        2 * [lines[0].index("2.70 [")]
+    )
+    page = Page(report_html(results, tmp_path / "out").read_text(encoding="utf-8"))
+    assert "The final model in other forms" in page.words and "6.25 [5.00, 7.50]" in page.words
+    assert page.tags.count("table") == 5
+
+
+def test_without_other_forms_there_is_no_table_of_them(tmp_path):
+    results = loaded(tmp_path, example())
+    page = report_html(results, tmp_path / "out").read_text(encoding="utf-8")
+    for text in (results_md(results), results_text(results), page):
+        assert "disk (MiB)" not in text and "other forms" not in text
+
+
+def test_a_form_may_lack_a_set_but_not_have_one_of_its_own(tmp_path):
+    data = with_variants()
+    for key in ("wer", "cer", "rtf", "wer_interval"):
+        for system in (data["baseline"], data["control"], data["final"], *data["rounds"][::2]):
+            system[key] = {"test": system[key]["test"], "other": system[key]["test"]}
+    rows = markdown_table(results_md(loaded(tmp_path, data)), "The final model in other forms")
+    assert rows[1]["WER % other [95 %]"] == "-" and rows[1]["WER % test [95 %]"] != "-"
+    data["variants"][0] = a_variant("int8 (torch)", 1.25, 2.7, sets=("train",))
+    with pytest.raises(ShrinkError, match=r"variants\[0\]"):
+        loaded(tmp_path, data)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 
-from espnet_shrink.cli import proxy, report, rounds, search, space
+from espnet_shrink.cli import export, proxy, report, rounds, search, space
 from espnet_shrink.compat.hooks import skip_type_checks
 from espnet_shrink.errors import ShrinkError
 
@@ -22,12 +22,13 @@ In order:
   espnet-shrink rounds --exp EXP --proxy OUT/proxy --data dump/raw/dev --out OUT --target 5
   espnet-shrink report --exp EXP --out OUT --data_root dump/raw --test_sets "test" \\
                        --inference_tag TAG
+  espnet-shrink export --exp OUT/roundN --dense|--onnx --out DIR
 
 EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth). Run from the
 recipe folder, since the paths in ESPnet's configs are relative to it. Every verb resumes where
 it was cut off, and does nothing when its result is there already."""
 
-VERBS = [proxy, space, search, rounds, report]
+VERBS = [proxy, space, search, rounds, report, export]
 
 
 def parser() -> argparse.ArgumentParser:

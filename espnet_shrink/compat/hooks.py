@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER = "shrink"
+ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf")  # of a config.yaml
 _registered = False
 
 

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espnet_shrink.compat.models import espnet_version
+from espnet_shrink.compat.models import espnet_version, find_model, load_model
 from espnet_shrink.compat.trainer import trained_epochs
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.export.folder import sha256
+from espnet_shrink.export.onnx_decode import read_rows
+from espnet_shrink.export.quantised import quantised_sizes
 from espnet_shrink.files import read_yaml
 from espnet_shrink.report import results as schema
 from espnet_shrink.report.wer import bootstrap_interval, read_text, score
 from espnet_shrink.version import __version__
+
+INT8_SUFFIX = "_int8"  # of the inference tag under which stage 20 decodes the quantised model
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,14 @@ def collect(sources: Sources) -> schema.Results:
     if (out / "control" / ".trained").exists():
         control = _system(out / "control", summary["baseline"], sources)
     settings = read_yaml(out / "settings.yaml")
+    final = _final(rounds, summary["final"], baseline)
     return schema.Results(
         seed=settings["search"]["seed"],
         corpus=sources.corpus,
         baseline=baseline,
         control=control,
         rounds=rounds,
-        final=_final(rounds, summary["final"], baseline),
+        final=final,
         uncompressed=[
             schema.Uncompressed(name=u["name"], reason=u["reason"])
             for u in summary["uncompressed"]
@@ -72,6 +78,7 @@ def collect(sources: Sources) -> schema.Results:
         ],
         versions=_versions(),
         commands=list(sources.commands),
+        variants=_variants(out / final.exp, sources),
     )
 
 
@@ -159,6 +166,36 @@ def _final(
         rtf=chosen.rtf, wer_interval=chosen.wer_interval, exp=chosen.exp,
         compression=compression, round=number or 0,
     )  # fmt: skip
+
+
+def _variants(exp: Path, sources: Sources) -> list[schema.Variant]:
+    """The forms of the final model in `exp` that were decoded: int8 by stage 20, ONNX by export."""
+    rows = []
+    int8_tag = f"{sources.inference_tag}{INT8_SUFFIX}"
+    if (exp / int8_tag).is_dir():
+        sizes = quantised_sizes(load_model(*find_model(exp)).model)
+        decoded = _decoded(exp, dataclasses.replace(sources, inference_tag=int8_tag))
+        rows.append(
+            schema.Variant(
+                name="int8 (torch)", size_mib=sizes.disk_mib, memory_mib=sizes.memory_mib,
+                exp=_relative(exp / int8_tag, sources.out), **decoded,
+            )
+        )  # fmt: skip
+    if (exp / "onnx").is_dir():
+        of_this_model = sha256(find_model(exp)[1])
+        for name, row in read_rows(exp / "onnx", of_this_model).items():
+            scores = {
+                key: {n: row[key][n] for n in sources.test_sets if n in row[key]}
+                for key in ("wer", "cer", "rtf", "wer_interval")
+            }
+            if scores["wer"]:
+                rows.append(
+                    schema.Variant(
+                        name=name, size_mib=row["size_mib"], memory_mib=row["memory_mib"],
+                        exp=_relative(exp / "onnx", sources.out), **scores,
+                    )
+                )  # fmt: skip
+    return rows
 
 
 def _versions() -> schema.Versions:

@@ -57,6 +57,11 @@ summary { cursor: pointer; color: #0072B2; }
 {{ table(main) }}
 <ul class="notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
 <p><img alt="WER against parameters by round" src="data:image/png;base64,{{ wer_png }}"></p>
+{% if results.variants -%}
+<h2>The final model in other forms</h2>
+{{ table(variants) }}
+<p>{{ variants_note }}</p>
+{% endif -%}
 <h2>Load the final model</h2>
 <p>The folder is relative to that of results.json.</p>
 <pre><code>import soundfile
@@ -105,6 +110,8 @@ def report_html(results: Results, out_dir: str | os.PathLike[str]) -> Path:
         verdicts=[tables.verdict(results, name) for name in results.sets],
         main=tables.main_table(results, results.sets),
         notes=tables.notes(results),
+        variants=tables.variants_table(results, results.sets),
+        variants_note=tables.VARIANTS_NOTE,
         rounds=tables.rounds_table(results),
         ranks=tables.rank_table(results),
         uncompressed=tables.uncompressed_table(results),

@@ -1,13 +1,14 @@
 """results.json: what a run of compress-and-retrain rounds cost and gained, as plain data.
 
-Version 1. Every key is required; WER and CER are in percent, per test set; folders (`exp`) are
-relative to the folder of results.json. `compression` counts every parameter of the model.
+Version 1. Every key but `variants` is required; WER and CER are in percent, per test set; folders
+(`exp`) are relative to the folder of results.json. `compression` counts every parameter of the
+model.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,12 +51,16 @@ class Measured:
     exp: str
 
     def __post_init__(self) -> None:
-        for key in ("cer", "rtf", "wer_interval"):
-            if getattr(self, key).keys() != self.wer.keys():
-                raise ValueError(f"`{key}` and `wer` are not of the same sets")
-        for name, (low, high) in self.wer_interval.items():
-            if low > high:
-                raise ValueError(f"`wer_interval` of {name} ends below its start")
+        _check_sets(self)
+
+
+def _check_sets(system: Measured | Variant) -> None:
+    for key in ("cer", "rtf", "wer_interval"):
+        if getattr(system, key).keys() != system.wer.keys():
+            raise ValueError(f"`{key}` and `wer` are not of the same sets")
+    for name, (low, high) in system.wer_interval.items():
+        if low > high:
+            raise ValueError(f"`wer_interval` of {name} ends below its start")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,31 @@ class Final(Measured):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The final model in another form: quantised, or exported to ONNX.
+
+    Attributes:
+        name: the form and, if it is not the report's, the way of decoding.
+        size_mib: its files on disk, in MiB.
+        memory_mib: its weights in memory, in MiB.
+        wer, cer, rtf, wer_interval: as `Measured`, of one or more of its sets.
+        exp: folder of its hypotheses or files, relative to results.json.
+    """
+
+    name: str
+    size_mib: Amount
+    memory_mib: Amount
+    wer: PerSet
+    cer: PerSet
+    rtf: PerSet
+    wer_interval: dict[str, tuple[Amount, Amount]]
+    exp: str
+
+    def __post_init__(self) -> None:
+        _check_sets(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Uncompressed:
     """A parameter that was not a candidate for compression, and why."""
 
@@ -140,6 +170,7 @@ class Results:
     uncompressed: list[Uncompressed]
     versions: Versions
     commands: list[str]
+    variants: list[Variant] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         sets = self.baseline.wer.keys()
@@ -153,6 +184,9 @@ class Results:
         for key, other in others:
             if other is not None and other.wer.keys() != sets:
                 raise ValueError(f"`{key}` and `baseline` are not of the same sets")
+        for i, variant in enumerate(self.variants):
+            if not variant.wer.keys() <= sets:
+                raise ValueError(f"`variants[{i}]` has sets that `baseline` has not")
         if self.final.round not in {0, *(r.round for r in self.accepted)}:
             raise ValueError("`final.round` is not an accepted round")
 

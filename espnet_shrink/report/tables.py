@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from espnet_shrink.report.results import Final, Measured, Results, Round
+from espnet_shrink.report.results import Final, Measured, Results, Round, Variant
 
 NONE = "-"
 BETTER = "*"
+VARIANTS_NOTE = (
+    "Greedy rows are to be held against each other, not against the beam search of the others. "
+    "Memory is that of the weights."
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,29 @@ def main_table(results: Results, sets: list[str]) -> Table:
             ]
         rows.append(tuple(row))
     return Table(tuple(header), tuple(rows), last_is_final=True)
+
+
+def variants_table(results: Results, sets: list[str]) -> Table:
+    """The final model in other forms: size on disk and in memory, WER, CER and RTF on `sets`."""
+    header = ["final model as", "disk (MiB)", "memory (MiB)"]
+    for name in sets:
+        header += [f"WER % {name} [95 %]", f"CER % {name}", f"RTF {name}"]
+    final = results.final
+    forms: list[tuple[str, float, float, Measured | Variant]] = [
+        ("float32 (torch)", final.size_mib, final.size_mib, final)
+    ]
+    forms += [(v.name, v.size_mib, v.memory_mib, v) for v in results.variants]
+    rows = []
+    for form, size_mib, memory_mib, variant in forms:
+        row = [form, f"{size_mib:.2f}", f"{memory_mib:.2f}"]
+        for name in sets:
+            row += [
+                _wer(variant, name),
+                _number(variant.cer, name, ".2f"),
+                _number(variant.rtf, name, ".3f"),
+            ]
+        rows.append(tuple(row))
+    return Table(tuple(header), tuple(rows))
 
 
 def rounds_table(results: Results) -> Table:
@@ -150,6 +177,9 @@ def results_md(results: Results) -> str:
         "\n".join(f"- {_escape(note)}" for note in notes(results)),
         "\n\n".join(_escape(verdict(results, name)) for name in results.sets),
     ]
+    if results.variants:
+        parts += ["## The final model in other forms"]
+        parts += [_markdown(variants_table(results, results.sets)), VARIANTS_NOTE]
     if results.rounds:
         parts += ["## Rounds", _markdown(rounds_table(results))]
         parts += ["## Rank of each site", _markdown(rank_table(results))]
@@ -168,12 +198,16 @@ def results_text(results: Results) -> str:
         # The set is named once above the table: its columns need not repeat it.
         header = (*table.header[:5], "WER % [95 %]", "CER %", "RTF")
         parts.append(f"{results.corpus}, {name}\n" + _aligned(Table(header, table.rows)))
+        if results.variants:
+            forms = variants_table(results, [name])
+            short = (*forms.header[:3], "WER % [95 %]", "CER %", "RTF")
+            parts.append(_aligned(Table(short, forms.rows), 3) + f"\n{VARIANTS_NOTE}")
     parts.append("\n".join(notes(results)))
     parts += [verdict(results, name) for name in results.sets]
     return "\n\n".join(parts) + "\n"
 
 
-def _wer(system: Measured, name: str) -> str:
+def _wer(system: Measured | Variant, name: str) -> str:
     if name not in system.wer:
         return NONE
     low, high = system.wer_interval[name]
@@ -198,13 +232,13 @@ def _markdown(table: Table) -> str:
     return "\n".join("|" + "|".join(cells) + "|" for cells in [lines[0], rule, *lines[1:]])
 
 
-def _aligned(table: Table) -> str:
+def _aligned(table: Table, wer: int = 5) -> str:
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
     text = [
         "  ".join(
             # The mark of the better baseline hangs to the right: the numbers above it line up.
-            cell.ljust(width) if column in (0, 5) else cell.rjust(width)
+            cell.ljust(width) if column in (0, wer) else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

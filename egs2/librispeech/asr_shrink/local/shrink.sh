@@ -38,6 +38,12 @@ tied=()
 if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
 shrink() { ${tied[@]+"${tied[@]}"} python3 -W ignore -m espnet_shrink.cli "$@"; }
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+option() { # the value that asr.sh is given for an option
+    local i
+    for ((i = ${#asr_opts[@]} - 2; i >= 0; i -= 2)); do
+        if [ "${asr_opts[i]//-/_}" = "__$1" ]; then echo "${asr_opts[i + 1]}"; break; fi
+    done
+}
 final_exp() {
     sed -n 's/^final: \([0-9][0-9]*\)$/round\1/p' "${shrink_exp}/rounds.yaml" 2> /dev/null || true
 }
@@ -87,6 +93,14 @@ if runs 20; then
     for exp in "${exps[@]}"; do
         ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 13
     done
+    final=$(final_exp)
+    if [[ "$(option use_streaming)$(option use_maskctc)" = *true* ]]; then
+        log "No row of the quantised model: ESPnet's streaming and Mask-CTC decoding cannot quantise"
+    elif [ -n "${final}" ]; then
+        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" \
+            --inference_tag "${inference_tag}_int8" --stage 12 --stop_stage 13 --inference_args \
+            "$(option inference_args) --quantize_asr_model true --quantize_modules Linear LSTM --quantize_dtype qint8"
+    fi
 fi
 
 if runs 21; then

@@ -1,0 +1,141 @@
+"""Decode a set with exported files and with torch, in the same way, for the report.
+
+ONNX decodes greedily (CTC): other hypotheses than a beam search's. Therefore torch decodes
+greedily beside it, and every row of onnx/results.yaml says so in its name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.text import text_converter
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.export.folder import sha256
+from espnet_shrink.export.onnx_run import OnnxRecogniser, weights_in_memory_mib
+from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.proxy.features import FeatureSet, extract
+from espnet_shrink.proxy.greedy import ctc_greedy, encode
+from espnet_shrink.report.wer import bootstrap_interval, score
+
+RESULTS = "results.yaml"
+Rows = dict[str, dict[str, Any]]
+"""Name -> size_mib, memory_mib, and wer, cer, rtf, wer_interval by set."""
+
+
+def decode_set(loaded: LoadedModel, folder: Path, data: Path, int8: bool) -> Rows:
+    """Decode `data` with torch and with the files in `folder`, and note it in its results.yaml.
+
+    The set is known by the name of its folder. Everything runs on one thread, and the features
+    (torch in every row) count for the real-time factor.
+
+    Raises:
+        ShrinkError: a model without a CTC head, or bad data.
+    """
+    if loaded.model.ctc is None:
+        raise ShrinkError(f"{loaded.config}: --data decodes by CTC, and this model has no CTC head")
+    digest = sha256(loaded.checkpoint)
+    rows = read_rows(folder, digest)
+    with _one_thread():
+        began = time.perf_counter()
+        features = extract(loaded, data)
+        features_s = time.perf_counter() - began
+        for name, decode, size_mib, memory_mib in _systems(loaded, folder, int8):
+            row = rows.setdefault(name, {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}})
+            row.update(size_mib=size_mib, memory_mib=memory_mib)
+            measured = _measure(loaded, features, features_s, decode)
+            for key, value in measured.items():
+                row[key][data.name] = value
+    document = {"sha256": digest, "rows": rows}
+    write_text(folder / RESULTS, yaml.safe_dump(document, sort_keys=False))
+    return rows
+
+
+def read_rows(folder: Path, digest: str) -> Rows:
+    """The rows that `decode_set` left in `folder`; none if it was never called.
+
+    Args:
+        digest: sha256 of the checkpoint that the files must be of.
+    Raises:
+        ShrinkError: the files were exported from another checkpoint, or are not ours.
+    """
+    if not (folder / RESULTS).exists():
+        return {}
+    document = read_yaml(folder / RESULTS)
+    if document.get("sha256") != digest:
+        raise ShrinkError(
+            f"{folder} was exported from another checkpoint than the one beside it: "
+            "delete it and export again"
+        )
+    rows: Rows = document["rows"]
+    return rows
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+Decode = Callable[[torch.Tensor], list[int]]
+
+
+def _systems(
+    loaded: LoadedModel, folder: Path, int8: bool
+) -> Iterator[tuple[str, Decode, float, float]]:
+    """Name, decoder, MiB on disk and MiB in memory."""
+    weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
+    disk_mib = loaded.checkpoint.stat().st_size / 2**20
+    shortest = int(read_yaml(folder / "meta.yaml")["shortest_frames"])
+
+    def by_torch(x: torch.Tensor) -> list[int]:
+        return _torch_greedy(loaded.model, x) if len(x) >= shortest else []
+
+    yield "torch, CTC greedy", by_torch, disk_mib, weights / 2**20
+    for name, eight in (("ONNX", False), ("ONNX int8", True))[: 2 if int8 else 1]:
+        recogniser = OnnxRecogniser(folder, eight)
+        files = list(recogniser.files.values())
+        yield (
+            f"{name}, CTC greedy", _of_arrays(recogniser),
+            sum(path.stat().st_size for path in files) / 2**20,
+            sum(map(weights_in_memory_mib, files)),
+        )  # fmt: skip
+
+
+def _of_arrays(recogniser: OnnxRecogniser) -> Decode:
+    return lambda features: recogniser.ctc_greedy(features.numpy())
+
+
+@torch.no_grad()
+def _torch_greedy(model: Any, features: torch.Tensor) -> list[int]:
+    return ctc_greedy(model, *encode(model, features[None], torch.tensor([len(features)])))[0]
+
+
+def _measure(
+    loaded: LoadedModel, data: FeatureSet, features_s: float, decode: Decode
+) -> dict[str, Any]:
+    to_text = text_converter(loaded.args)
+    began = time.perf_counter()
+    tokens = [decode(features) for features in data.features]
+    decoding_s = time.perf_counter() - began
+    names = [utterance.name for utterance in data.utterances]
+    texts = [to_text(each) for each in tokens]
+    scores = score(dict(zip(names, data.references, strict=True)),
+                   dict(zip(names, texts, strict=True)))  # fmt: skip
+    return {
+        "wer": scores.wer,
+        "cer": scores.cer,
+        "rtf": (features_s + decoding_s) / data.audio_s,
+        "wer_interval": list(bootstrap_interval(scores.words)),
+    }

@@ -1,0 +1,84 @@
+"""How large a model is once ESPnet has quantised it dynamically (`--quantize_asr_model true`)."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+# What the recipe passes to ESPnet's inference, and the same for torch.
+INFERENCE_ARGS = "--quantize_asr_model true --quantize_modules Linear LSTM --quantize_dtype qint8"
+MODULES = {torch.nn.Linear, torch.nn.LSTM}
+
+
+@dataclass(frozen=True)
+class QuantisedSizes:
+    """MiB of one model.
+
+    Attributes:
+        int8_mib: 8-bit weights with their scales and zero points, in memory.
+        float_mib: everything that stayed as it was: low-rank LSTMs and cells, biases,
+            embeddings, convolutions, norms, statistics.
+        disk_mib: torch.save of the state dict.
+    """
+
+    int8_mib: float
+    float_mib: float
+    disk_mib: float
+
+    @property
+    def memory_mib(self) -> float:
+        """All weights in memory."""
+        return self.int8_mib + self.float_mib
+
+
+def quantise(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of `model` as ESPnet's inference quantises it: Linear and LSTM modules to int8.
+
+    LowRankLinear consists of two Linears and goes along. LowRankLSTM and LowRankLSTMCell have
+    no Linear inside and stay float.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the end of what ESPnet uses
+        quantised: torch.nn.Module = torch.ao.quantization.quantize_dynamic(
+            model, qconfig_spec=MODULES, dtype=torch.qint8
+        )
+    return quantised
+
+
+def quantised_sizes(model: torch.nn.Module) -> QuantisedSizes:
+    """Quantise a copy of `model` and weigh it."""
+    quantised = quantise(model)
+    int8, floating = 0, 0
+    for module in quantised.modules():
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        floating += sum(x.numel() * x.element_size() for x in own)
+        for x in _packed(module):
+            if x.is_quantized:
+                int8 += x.numel() + _scales_bytes(x)
+            else:
+                floating += x.numel() * x.element_size()
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(quantised.state_dict(), file)
+    return QuantisedSizes(int8 / 2**20, floating / 2**20, file.tell() / 2**20)
+
+
+def _packed(module: Any) -> list[torch.Tensor]:
+    """Weights and biases that a quantised module keeps packed, out of `parameters()`."""
+    if isinstance(module, torch.ao.nn.quantized.dynamic.Linear):
+        weight, bias = module._weight_bias()
+        return [weight] if bias is None else [weight, bias]
+    if isinstance(module, torch.ao.nn.quantized.dynamic.LSTM):
+        return [*module.get_weight().values(), *module.get_bias().values()]
+    return []
+
+
+def _scales_bytes(x: torch.Tensor) -> int:
+    """A float64 scale and an int64 zero point for each tensor or channel."""
+    per_channel = x.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric)
+    return 16 * (len(x.q_per_channel_scales()) if per_channel else 1)

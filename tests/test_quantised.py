@@ -1,0 +1,151 @@
+"""Dynamic quantisation as ESPnet does it, on compressed models: it works, and is weighed right."""
+
+import io
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from conftest import python
+from families import CONFORMER, compressed_model
+from test_run_sh import EGS
+from toy import close
+
+from espnet_shrink.export.quantised import INFERENCE_ARGS, quantise, quantised_sizes
+from espnet_shrink.proxy.kaldi import read_folder
+
+SCALE_BYTES = 16
+
+
+def linears(model):
+    return [m for m in model.modules() if type(m) is torch.nn.Linear]
+
+
+def texts(config, checkpoint, **options) -> list[str]:
+    from espnet2.bin.asr_inference import Speech2Text
+
+    decode = Speech2Text(str(config), str(checkpoint), beam_size=2, **options)
+    return [
+        decode(soundfile.read(u.audio, dtype="float32")[0])[0][0]
+        for u in read_folder("dump/raw/test")
+    ]
+
+
+def nearly_the_same(found: list[str], expected: list[str]) -> bool:
+    same = sum(a == b for a, b in zip(found, expected, strict=True))
+    return len(set(found)) > 1 and same >= len(expected) - 2
+
+
+def test_espnets_inference_program_decodes_a_quantised_model(small, recipe):
+    done = python(
+        "-m", "espnet_shrink.run", "-m", "espnet2.bin.asr_inference", "--asr_train_config",
+        small.config, "--asr_model_file", small.checkpoint, "--output_dir", "int8",
+        "--data_path_and_name_and_type", "dump/raw/test/wav.scp,speech,sound",
+        "--beam_size", 2, *INFERENCE_ARGS.split(), cwd=recipe,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Use quantized asr model" in done.stderr
+    lines = Path("int8/1best_recog/text").read_text().splitlines()
+    found = [line.partition(" ")[2] for line in lines]
+    assert nearly_the_same(found, texts(small.config, small.checkpoint))
+
+
+@pytest.mark.parametrize("which", ["small", "baseline"])
+def test_a_quantised_model_decodes_nearly_as_before(which, small, baseline):
+    """Also one whose LSTMs are torch's own."""
+    loaded = {"small": small, "baseline": baseline}[which]
+    found = texts(loaded.config, loaded.checkpoint, quantize_asr_model=True,
+                  quantize_modules=["Linear", "LSTM"])  # fmt: skip
+    assert nearly_the_same(found, texts(loaded.config, loaded.checkpoint))
+
+
+def test_sizes_count_every_number_once(small):
+    """The low-rank Linears are int8; low-rank LSTMs and cells stay float, as torch sees none."""
+    sizes = quantised_sizes(small.model)
+    weights = [linear.weight.numel() for linear in linears(small.model)]
+    assert sizes.int8_mib * 2**20 == sum(weights) + SCALE_BYTES * len(weights)
+    bytes_before = sum(x.numel() * x.element_size() for x in small.model.state_dict().values())
+    assert sizes.float_mib * 2**20 == bytes_before - 4 * sum(weights)
+    assert sizes.memory_mib == sizes.int8_mib + sizes.float_mib
+
+
+def test_a_plain_lstm_is_quantised(baseline):
+    sizes = quantised_sizes(baseline.model)
+    lstms = [m for m in baseline.model.modules() if type(m) is torch.nn.LSTM]
+    matrices = [p for m in lstms for n, p in m.named_parameters() if n.startswith("weight")]
+    assert matrices
+    weights = [w.numel() for w in matrices] + [x.weight.numel() for x in linears(baseline.model)]
+    assert sizes.int8_mib * 2**20 == sum(weights) + SCALE_BYTES * len(weights)
+
+
+@pytest.mark.parametrize("family", ["small", "conformer"])
+def test_what_is_on_disk_is_what_torch_saves_and_the_model_stays_as_it_is(
+    family, request, tmp_path
+):
+    if family == "small":
+        model = request.getfixturevalue("small").model
+    else:
+        model = compressed_model(tmp_path, CONFORMER).model
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    file = io.BytesIO()
+    torch.save(quantise(model).state_dict(), file)
+    assert quantised_sizes(model).disk_mib * 2**20 == file.tell()
+    after = model.state_dict()
+    assert all(torch.equal(after[name], x) for name, x in before.items())
+
+
+def test_a_quantised_conformer_computes_nearly_the_same(tmp_path):
+    model = compressed_model(tmp_path, CONFORMER).model
+    features, lengths = torch.randn(1, 60, 20), torch.tensor([60])
+    with torch.no_grad():
+        exact = model.encoder(features, lengths)[0]
+        rough = quantise(model).encoder(features, lengths)[0]
+    assert not torch.equal(exact, rough)
+    close(rough, exact, 0.2)
+
+
+# --- stage 20 ---
+
+FAKE_ASR_SH = '#!/usr/bin/env bash\nprintf "%s|" "$@" >> calls; echo >> calls\n'
+
+
+def stage_20(folder: Path, *asr_opts: str) -> list[list[str]]:
+    """The calls of asr.sh that stage 20 of local/shrink.sh makes with one accepted round."""
+    shutil.copytree(EGS / "librispeech/asr_shrink/local", folder / "local")
+    for path, text in {
+        "asr.sh": FAKE_ASR_SH, "path.sh": "", "exp/asr/config.yaml": "", "out/rounds.yaml":
+        "final: 1\n", "out/round1/round.yaml": "status: accepted\n",
+    }.items():  # fmt: skip
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    os.chmod(folder / "asr.sh", 0o755)
+    done = subprocess.run(
+        ["bash", "local/shrink.sh", "--stage", "20", "--stop_stage", "20", "--asr_exp", "exp/asr",
+         "--shrink_exp", "out", "--valid_set", "dev", "--inference_tag", "decode", "--",
+         "--inference_tag", "decode", *asr_opts],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [line.split("|")[:-1] for line in (folder / "calls").read_text().splitlines()]
+
+
+def last(call: list[str], option: str) -> str:
+    return call[len(call) - call[::-1].index(option)]
+
+
+@pytest.mark.parametrize("given", [[], ["--inference-args", "--penalty 0.1"]])
+def test_stage_20_decodes_the_final_model_quantised(tmp_path, given):
+    *others, call = stage_20(tmp_path, *given)
+    assert all("int8" not in " ".join(other) for other in others)
+    assert last(call, "--asr_exp") == "out/round1"
+    assert last(call, "--inference_tag") == "decode_int8"
+    own = "".join(f"{arg} " for arg in given[1:])
+    assert last(call, "--inference_args").strip() == own + INFERENCE_ARGS
+
+
+def test_stage_20_leaves_out_what_espnet_cannot_quantise(tmp_path):
+    calls = stage_20(tmp_path, "--use_streaming", "true")
+    assert len(calls) == 3 and all("decode_int8" not in call for call in calls)
