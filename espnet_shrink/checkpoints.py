@@ -18,14 +18,14 @@ def is_factor(key: str) -> bool:
     return key.endswith(("_U", "_V", ".U.weight", ".V.weight"))
 
 
-def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict of tensors; nothing in the file is ever executed.
+def read_pickle_free(path: str | Path) -> Any:
+    """Read tensors in any arrangement; nothing in the file is ever executed.
 
     Raises:
-        ShrinkError: no such file, truncated, or it holds anything but tensors.
+        ShrinkError: no such file, truncated, or it holds pickled objects.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ShrinkError(f"no such checkpoint: {path}") from error
     except pickle.UnpicklingError as error:
@@ -37,6 +37,15 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         raise ShrinkError(
             f"checkpoint {path} is truncated or damaged: copy or train it again"
         ) from error
+
+
+def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a state dict of tensors; nothing in the file is ever executed.
+
+    Raises:
+        ShrinkError: no such file, truncated, or it holds anything but tensors.
+    """
+    state = read_pickle_free(path)
     if isinstance(state, dict) and isinstance(state.get("module"), dict):  # DeepSpeed's wrapping
         state = state["module"]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

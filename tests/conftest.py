@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import packing
 import pytest
 import soundfile
 import torch
@@ -188,6 +189,27 @@ def small(baseline) -> LoadedModel:
     plan = random_plan(survey(baseline.model).sites, 3)
     assert 8 < len(plan.factored) < len(plan.ranks)
     return compress(baseline, plan, Path("exp/small"))
+
+
+@pytest.fixture(scope="session")
+def packed_recipe(trained_recipe, tmp_path_factory) -> Path:
+    """The recipe with model.zip and model.tgz, as packing.py makes them; not to be written to."""
+
+    def make(root: Path) -> None:
+        shutil.copytree(trained_recipe, root, symlinks=True)
+        with contextlib.chdir(root):
+            packing.make()
+
+    return made_once("packed", make, tmp_path_factory)
+
+
+@pytest.fixture
+def packed(packed_recipe, tmp_path, monkeypatch) -> Path:
+    """The recipe with the packed models; the current folder is another, an empty one."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return packed_recipe
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:

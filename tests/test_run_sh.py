@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import tree
 
+from espnet_shrink.compat.models import find_model
+
 EGS = Path(__file__).resolve().parents[1] / "egs2"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LIBRISPEECH"} | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -64,6 +66,7 @@ def test_egs2_copied_elsewhere_has_all_its_files(folder):
         ),
         (["--corpus", "librispeech", "--stage", "10"], "corpus librispeech is not prepared"),
         (["--asr_exp", "exp/none", "--stage", "16"], "no trained model in exp/none"),
+        (["--asr_exp", "exp/x", "--download_model", "me/x"], "name two models: give one"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(folder, arguments, named):
@@ -113,8 +116,56 @@ def test_compression_without_a_trained_model_names_the_stages_to_run(prepared):
     assert "run stages 10 and 11 first" in done.stderr.splitlines()[-1]
 
 
+def test_a_downloaded_model_is_unpacked_and_takes_the_place_of_a_trained_one(
+    prepared, packed, tmp_path
+):
+    """A packed file stands for the tag, so that no network is needed."""
+    shutil.copytree(packed / "dump/raw/dev", prepared / "dump/raw/dev_mini", dirs_exist_ok=True)
+    shutil.copytree(packed / "wav", prepared / "wav")
+    archive = tmp_path / "tiny model.v1.zip"
+    shutil.copy(packed / "model.zip", archive)
+    options = ["--download_model", archive, "--stop_stage", 16, "--proxy_size", 4]
+    done = run(prepared, *options, "--stage", 16)
+    assert done.returncode == 0, done.stderr
+    exp = prepared / "exp" / "tiny_model.v1"
+    assert find_model(exp) == (exp / "config.yaml", exp / "valid.acc.ave.pth")
+    assert (exp / "lm" / "valid.loss.ave.pth").exists()
+    proxy = prepared / "exp" / "tiny_model.v1_shrink" / "proxy"
+    assert len((proxy / "text").read_text().splitlines()) == 4
+    # Stages 5 to 11 are not run for it; and again, nothing changes.
+    before = tree(exp)
+    done = run(prepared, "--download_model", archive, "--stage", 5, "--stop_stage", 11)
+    assert done.returncode == 0, done.stderr
+    assert "Stage " not in done.stdout
+    assert tree(exp) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("exp/nosuch", "no such file or folder, and not a model tag: exp/nosuch"),
+        ("nosuch.zip", "no such file or folder, and not a model tag: nosuch.zip"),
+        ("conf/search.yaml", "conf has no checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("stage", [1, 16])
+def test_a_model_that_cannot_be_had_is_one_line_before_anything_runs(folder, model, named, stage):
+    before = tree(folder)
+    done = run(folder, "--download_model", model, "--stage", stage)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and named in done.stderr
+    assert tree(folder) == before
+
+
 def test_help_lists_the_recipes_options(folder):
     done = run(folder, "--help")
     assert done.returncode == 0
-    for option in ("corpus=", "digits_dir=", "target=", "16 proxy set", "rounds_config="):
+    for option in (
+        "corpus=",
+        "digits_dir=",
+        "target=",
+        "16 proxy set",
+        "rounds_config=",
+        "download_model=",
+    ):
         assert option in done.stdout

@@ -7,7 +7,15 @@ import logging
 import sys
 import warnings
 
-from espnet_shrink.cli import export, proxy, report, rounds, search, space
+from espnet_shrink.cli import (
+    export,
+    proxy,
+    report,
+    rounds,
+    search,
+    space,
+    unpack,
+)
 from espnet_shrink.compat.hooks import skip_type_checks
 from espnet_shrink.errors import ShrinkError
 
@@ -28,7 +36,7 @@ EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth).
 recipe folder, since the paths in ESPnet's configs are relative to it. Every verb resumes where
 it was cut off, and does nothing when its result is there already."""
 
-VERBS = [proxy, space, search, rounds, report, export]
+VERBS = [unpack, proxy, space, search, rounds, report, export]
 
 
 def parser() -> argparse.ArgumentParser:

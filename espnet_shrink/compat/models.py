@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.checkpoints import read_checkpoint
+from espnet_shrink.compat.choices import check_choices
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
 from espnet_shrink.errors import ShrinkError
@@ -49,10 +50,19 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     config = folder / "config.yaml"
     if not config.exists():
         raise ShrinkError(f"{folder} has no config.yaml: give an ESPnet experiment folder")
+    return config, find_checkpoint(folder, checkpoint)
+
+
+def find_checkpoint(folder: Path, checkpoint: str | None = None) -> Path:
+    """The checkpoint of an experiment folder, as `find_model` chooses it.
+
+    Raises:
+        ShrinkError: there is none.
+    """
     usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
     for name in [checkpoint] if checkpoint else usual:
         if (folder / name).exists():
-            return config, folder / name
+            return folder / name
     wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
     raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
 
@@ -69,10 +79,14 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
 
     use_padded_lstm()  # all that is done with the model from here on runs LSTMs
     state = read_checkpoint(checkpoint)
-    task = task_of(read_yaml(config), config)
+    described = read_yaml(config)
+    task = task_of(described, config)
+    check_choices(task, described, config)
     try:
         model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
-    except (RuntimeError, AssertionError, TypeError, AttributeError) as error:
+    except (
+        RuntimeError, AssertionError, TypeError, AttributeError, ValueError, KeyError, ImportError,
+    ) as error:  # fmt: skip
         detail = " ".join(str(error).split())[:400]
         raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
     except FileNotFoundError as error:

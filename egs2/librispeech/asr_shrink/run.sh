@@ -20,6 +20,8 @@ asr_config=        # training config; empty: conf/train_asr_rnn.yaml, for libris
 inference_config=conf/decode_asr.yaml
 inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config
 asr_exp=           # experiment folder of the model; empty: exp/asr_CORPUS_CONFIG, trained in stage 11
+download_model=    # compress this model instead of training one: a tag of Hugging Face or of ESPnet's model
+                   #   zoo, or a model packed by ESPnet (.zip); it is unpacked to exp/TAG
 shrink_exp=        # folder of stages 16-22; empty: ASR_EXP_shrink
 target=            # compression to reach; empty: as conf/rounds.yaml says
 rounds_config=conf/rounds.yaml
@@ -29,7 +31,7 @@ seed=0             # of the proxy set and the searches
 nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
 
 own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config
-     inference_tag asr_exp shrink_exp target rounds_config search_config proxy_size seed nbpe"
+     inference_tag asr_exp download_model shrink_exp target rounds_config search_config proxy_size seed nbpe"
 command="./run.sh $*"
 others=()
 while [ $# -gt 0 ]; do
@@ -72,8 +74,14 @@ if [ -z "${ngpu}" ]; then
     if nvidia-smi -L > /dev/null 2>&1; then ngpu=1; fi
 fi
 own_exp=exp/asr_${corpus}_$(basename "${asr_config}" .yaml)
+[ -z "${asr_exp}" ] || [ -z "${download_model}" ] || fail "--asr_exp and --download_model name two models: give one"
 if [ -n "${asr_exp}" ] && [ ! -f "${asr_exp}/config.yaml" ] && [ "${stage}" -gt 11 ]; then
     fail "no trained model in ${asr_exp}: it has no config.yaml (--asr_exp)"
+fi
+if [ -n "${download_model}" ]; then
+    tag=${download_model}
+    if [ -f "${tag}" ]; then tag=$(basename "${tag}" | sed -E 's/\.(zip|tgz|tar(\.[a-z0-9]+)?)$//'); fi
+    asr_exp=exp/${tag// /_}
 fi
 asr_exp=${asr_exp:-${own_exp}}
 shrink_exp=${shrink_exp:-${asr_exp}_shrink}
@@ -93,6 +101,18 @@ asr_opts=(
 # Stages die with this script, even at kill -9, so that the next run finds nobody at work.
 tied=()
 if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
+
+# The model first of all, once asr.sh has seen that it knows its options. It brings its own tokens and
+# statistics, so that data is prepared (stages 1-4) and nothing is trained (5-11).
+if [ -n "${download_model}" ]; then
+    asr_opts+=(--skip_stages "5 6 7 8 9 10 11")
+    ./asr.sh "${asr_opts[@]}" --stage 16 --stop_stage 15
+    (
+        . ./path.sh
+        python3 -W ignore -m espnet_shrink.cli unpack "${download_model}" --out "${asr_exp}"
+    )
+    [ ! -d "${asr_exp}/lm" ] || asr_opts+=(--lm_exp "${asr_exp}/lm")
+fi
 
 # Data first: stages 6 and on need what stages 1-5 leave.
 if [ "${stage}" -gt 5 ] && [ ! -s "dump/raw/${valid_set}/text" ]; then

@@ -1,0 +1,65 @@
+"""What a model consists of, wherever it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet_shrink.compat.models import find_model
+from espnet_shrink.files import read_yaml
+
+LM = "lm"
+TREE = "packed"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model.
+
+    Attributes:
+        origin: what the user called it.
+        config: config.yaml of the recogniser.
+        checkpoint: its checkpoint.
+        lm_config: config.yaml of the language model that was packed along, if any.
+        lm_checkpoint: its checkpoint.
+        files: files that the config names and that must be packed with the model: BPE model,
+            feature statistics, list of symbols.
+        documents: README and license that were packed along.
+    """
+
+    origin: str
+    config: Path
+    checkpoint: Path
+    lm_config: Path | None
+    lm_checkpoint: Path | None
+    files: tuple[Path, ...]
+    documents: tuple[Path, ...]
+
+
+def describe(origin: str, config: Path, checkpoint: Path) -> Source:
+    """The source of which `config` and `checkpoint` are known."""
+    folder = config.parent
+    lm = folder / LM
+    lm_config, lm_checkpoint = find_model(lm) if (lm / "config.yaml").exists() else (None, None)
+    named = (Path(name) for _, name in named_files(read_yaml(config)))
+    word = re.compile("(?i)(readme|licen[cs]e|notice)")
+    documents = sorted(path for path in (folder / TREE).glob("*") if word.match(path.name))
+    return Source(
+        origin, config, checkpoint, lm_config, lm_checkpoint,
+        tuple(path for path in named if path.exists()), tuple(documents),
+    )  # fmt: skip
+
+
+def named_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, name) of the files that a model's config names and that decoding reads."""
+    conf = config.get("normalize_conf")
+    values = {
+        # Of other types of tokens it is the name of a model elsewhere.
+        "bpemodel": config.get("bpemodel") if config.get("token_type") == "bpe" else None,
+        "stats_file": conf.get("stats_file") if isinstance(conf, dict) else None,
+        "non_linguistic_symbols": config.get("non_linguistic_symbols"),
+    }
+    yield from ((key, value) for key, value in values.items() if isinstance(value, str))
