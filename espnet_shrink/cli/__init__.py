@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 
-from espnet_shrink.cli import proxy, report, rounds, search, space
+from espnet_shrink.cli import proxy, recipe, report, rounds, search, space
 from espnet_shrink.compat.hooks import skip_type_checks
 from espnet_shrink.errors import ShrinkError
 
@@ -24,10 +24,10 @@ In order:
                        --inference_tag TAG
 
 EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth). Run from the
-recipe folder, since the paths in ESPnet's configs are relative to it. Every verb resumes where
-it was cut off, and does nothing when its result is there already."""
+recipe folder, since the paths in ESPnet's configs are relative to it. Each of these verbs resumes
+where it was cut off, and does nothing when its result is there already."""
 
-VERBS = [proxy, space, search, rounds, report]
+VERBS = [proxy, space, search, rounds, report, recipe]
 
 
 def parser() -> argparse.ArgumentParser:
