@@ -1,20 +1,44 @@
 """Packaging of espnet_shrink. No requirement has an upper pin: none may replace a user's torch."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
+RECIPE = HERE / "egs2" / "librispeech" / "asr_shrink"
 VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "espnet_shrink" / "version.py").read_text(encoding="utf-8")
 ).group(1)
+
+
+class BuildWithRecipe(build_py):
+    """Also puts the recipe into the package, for `espnet-shrink recipe`.
+
+    Its links are left out: a wheel cannot hold them, and the verb makes them.
+    """
+
+    def run(self):
+        super().run()
+        if self.editable_mode:  # the package finds the recipe beside itself
+            return
+        target = Path(self.build_lib) / "espnet_shrink" / "recipe_files"
+        shutil.rmtree(target, ignore_errors=True)
+        for pattern in ("README.md", "run.sh", "db.sh", "conf/*.yaml", "local/*.sh", "local/*.py"):
+            for path in RECIPE.glob(pattern):
+                copy = target / path.relative_to(RECIPE)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, copy)
+
 
 setup(
     name="espnet_shrink",
     version=VERSION,
     description="Makes trained ESPnet speech recognisers smaller and faster, not worse",
     license="Apache-2.0",
+    cmdclass={"build_py": BuildWithRecipe},
     python_requires=">=3.11",
     packages=find_packages(include=["espnet_shrink", "espnet_shrink.*"]),
     package_data={"espnet_shrink": ["**/*.yaml", "**/*.j2", "**/*.html"]},

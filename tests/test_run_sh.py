@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,128 @@ def test_a_model_that_cannot_be_had_is_one_line_before_anything_runs(folder, mod
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and named in done.stderr
     assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dumpdir", "made"], "no made/raw/dev_digits"),
+        (["--dumpdir", "made", "--valid_set", "dev_b"], "no made/raw/dev_b"),
+        (["--valid_set", "dev_b"], "no dump/raw/dev_b"),
+    ],
+)
+def test_folders_and_sets_can_be_named(folder, arguments, said):
+    done = run(folder, "--corpus", "digits", "--stage", 10, *arguments)
+    assert done.returncode == 2 and said in done.stderr
+
+
+# --- in the folder of another recipe ---
+
+
+@pytest.fixture
+def elsewhere(folder, tmp_path, monkeypatch):
+    """Turn a recipe that has been run into the folder of a recipe beside ours: egs2/tones/asr1."""
+
+    def move(recipe: Path) -> Path:
+        there = folder.parents[1] / "tones" / "asr1"
+        there.parent.mkdir()
+        monkeypatch.chdir(tmp_path)
+        recipe.rename(there)
+        for name in ("asr.sh", "path.sh", "cmd.sh", "utils", "scripts", "pyscripts"):
+            (there / name).symlink_to(Path("../../TEMPLATE/asr1") / name)
+        return there
+
+    return move
+
+
+def run_there(there: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """Our run.sh in the folder of another recipe."""
+    return subprocess.run(
+        ["../../librispeech/asr_shrink/run.sh", *map(str, arguments)], cwd=there, env=ENVIRONMENT,
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+MODEL = ["--asr_exp", "exp/asr", "--valid_set", "dev", "--test_sets", "test"]
+
+
+def test_bad_input_elsewhere_is_one_line_and_exit_status_2(recipe, elsewhere):
+    there = elsewhere(recipe)
+    before = tree(there)
+    for arguments, named in (
+        (MODEL, "stages 1 to 15 are for this folder's own run.sh"),
+        (["--stage", 16, *MODEL[2:]], "give --asr_exp"),
+        (["--stage", 16, *MODEL[:2], *MODEL[4:]], "give --valid_set"),
+        (["--stage", 16, *MODEL[:4]], "give --test_sets"),
+        (["--stage", 16, *MODEL, "--valid_set", "none"], "no dump/raw/none/text"),
+        (["--stage", 16, *MODEL, "--asr_exp", "exp/none"], "no trained model in exp/none"),
+        (["--stage", 16, *MODEL, "--colour", "red"], "--colour"),
+    ):
+        done = run_there(there, *arguments)
+        assert done.returncode == 2, arguments
+        assert len(done.stderr.splitlines()) == 1 and named in done.stderr
+    (there / "asr.sh").unlink()
+    done = run_there(there, "--stage", 16, *MODEL)
+    assert done.returncode == 2 and "go to a recipe's folder first" in done.stderr
+    (there / "asr.sh").symlink_to("../../TEMPLATE/asr1/asr.sh")
+    assert tree(there) == before
+
+
+def test_stages_of_compression_run_in_the_folder_of_another_recipe(finished, elsewhere):
+    there = elsewhere(finished)
+    (there / "data" / "stats.npz").write_text("statistics")
+    config = there / "small" / "round2" / "config.yaml"
+    config.write_text(config.read_text() + "normalize_conf:\n  stats_file: data/stats.npz\n")
+    done = run_there(
+        there, *MODEL, "--stage", 16, "--stop_stage", 16, "--proxy_size", 4, "--shrink_exp", "b"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (there / "b" / "proxy" / "text").read_text().count("\n") == 4
+    done = run_there(
+        there, *MODEL, "--stage", 21, "--shrink_exp", "small", "--inference_tag", "decode"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tones, test" in done.stdout
+    packed = there / "small" / "round2" / "round2_valid.acc.ave.zip"
+    assert done.stdout.splitlines()[-1] == f"packed: {packed.relative_to(there)}"
+    names = zipfile.ZipFile(packed).namelist()
+    assert {"small/RESULTS.md", "small/round2/config.yaml", "data/stats.npz"} < set(names)
+
+
+CLUSTER = """\
+#!/usr/bin/env bash
+# A stand-in for slurm.pl: [OPTION VALUE]... LOG COMMAND...
+options=
+while [[ $1 == --* ]]; do options+="$1 $2 "; shift 2; done
+log=$1
+shift
+echo "# ${options}" > "${log}"
+status=0
+"$@" >> "${log}" 2>&1 || status=$?
+echo "# Finished with status ${status}" >> "${log}"
+exit "${status}"
+"""
+
+
+def test_on_a_cluster_the_long_stages_are_jobs(recipe, elsewhere):
+    there = elsewhere(recipe)
+    (there / "cmd.sh").unlink()
+    (there / "cmd.sh").write_text(
+        "cmd_backend=slurm\nexport train_cmd='./cluster --mem 1G' cuda_cmd=none decode_cmd=none\n"
+    )
+    (there / "cluster").write_text(CLUSTER)
+    (there / "cluster").chmod(0o755)
+    arguments = [*MODEL, "--stage", 16, "--stop_stage", 16, "--shrink_exp", "small"]
+    done = run_there(there, *arguments, "--proxy_size", 4)
+    assert done.returncode == 0, done.stderr
+    assert "proxy set small/proxy: 4 utterances (made)" in done.stdout.splitlines()[-1]
+    log = (there / "small" / "log" / "proxy.log").read_text().splitlines()
+    assert log[0] == "# --mem 1G " and done.stdout.splitlines()[-1] in log
+    # What goes wrong is told here as well.
+    done = run_there(there, *arguments, "--proxy_size", 1000, "--shrink_exp", "large")
+    assert done.returncode == 2
+    assert "a proxy set of 1000 utterances cannot be drawn from 12" in done.stdout.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].endswith("the job failed, see large/log/proxy.log")
 
 
 def test_help_lists_the_recipes_options(folder):

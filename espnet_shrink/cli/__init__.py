@@ -10,6 +10,7 @@ import warnings
 from espnet_shrink.cli import (
     export,
     proxy,
+    recipe,
     report,
     rounds,
     search,
@@ -33,10 +34,10 @@ In order:
   espnet-shrink export --exp OUT/roundN --dense|--onnx --out DIR
 
 EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth). Run from the
-recipe folder, since the paths in ESPnet's configs are relative to it. Every verb resumes where
-it was cut off, and does nothing when its result is there already."""
+recipe folder, since the paths in ESPnet's configs are relative to it. Each of these verbs resumes
+where it was cut off, and does nothing when its result is there already."""
 
-VERBS = [unpack, proxy, space, search, rounds, report, export]
+VERBS = [unpack, proxy, space, search, rounds, report, export, recipe]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Train an ESPnet recogniser (stages 1-15, ESPnet's own) and make it small (stages 16-22).
+# Called from another recipe's folder (cd egs2/CORPUS/asr1; ../../librispeech/asr_shrink/run.sh ...)
+# it makes that recipe's model small, with that folder's asr.sh, cmd.sh, path.sh and dump.
 set -e
 set -u
 set -o pipefail
 
 log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (run.sh) $*"; }
 fail() { echo "run.sh: Error: $*" >&2; exit 2; }
+
+recipe=$(dirname "$0")
 
 # Options of this recipe. Every other option goes to asr.sh as it is (./asr.sh --help lists them).
 corpus=            # librispeech, mini (embedded) or digits; empty: librispeech if db.sh names it, else mini
@@ -17,22 +21,30 @@ ngpu=              # GPUs for training; empty: 1 if there is one, else 0
 nj=$(nproc)        # parallel jobs
 inference_nj=$(nproc)  # parallel decoding jobs
 asr_config=        # training config; empty: conf/train_asr_rnn.yaml, for librispeech conf/train_asr_rnn_librispeech.yaml
-inference_config=conf/decode_asr.yaml
+inference_config=${recipe}/conf/decode_asr.yaml
 inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config
-asr_exp=           # experiment folder of the model; empty: exp/asr_CORPUS_CONFIG, trained in stage 11
+inference_asr_model=valid.acc.ave.pth  # model file in ASR_EXP, and in the folders of the rounds
+train_set=         # names of the sets; empty: those of the corpus
+valid_set=         #   dev data, on which everything is chosen
+test_sets=         #   decoded for the report
+dumpdir=dump       # formatted data
+expdir=exp         # models made here
+asr_exp=           # experiment folder of the model; empty: EXPDIR/asr_CORPUS_CONFIG, trained in stage 11
 download_model=    # compress this model instead of training one: a tag of Hugging Face or of ESPnet's model
                    #   zoo, or a model packed by ESPnet (.zip); it is unpacked to exp/TAG
 shrink_exp=        # folder of stages 16-22; empty: ASR_EXP_shrink
 target=            # compression to reach; empty: as conf/rounds.yaml says
-rounds_config=conf/rounds.yaml
-search_config=conf/search.yaml
+rounds_config=${recipe}/conf/rounds.yaml
+search_config=${recipe}/conf/search.yaml
 proxy_size=100     # utterances of the proxy set, chosen from dev
 seed=0             # of the proxy set and the searches
 nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
 
 own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config
-     inference_tag asr_exp download_model shrink_exp target rounds_config search_config proxy_size seed nbpe"
-command="./run.sh $*"
+     inference_tag inference_asr_model train_set valid_set test_sets dumpdir expdir asr_exp download_model
+     shrink_exp target
+     rounds_config search_config proxy_size seed nbpe"
+command="$0 $*"
 others=()
 while [ $# -gt 0 ]; do
     name=${1#--}; name=${name//-/_}
@@ -49,31 +61,40 @@ for name in stage stop_stage; do
     [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || fail "--${name} takes a stage number, not '${!name}'"
 done
 
-. ./db.sh
-if [ -z "${corpus}" ]; then
-    if [ -n "${LIBRISPEECH}" ]; then
-        corpus=librispeech
-    else
-        corpus=mini
-        log "No LibriSpeech is configured (LIBRISPEECH= in db.sh is empty): using the embedded corpus."
+at_home() { [ "${recipe}" -ef . ]; }  # or in another recipe's folder
+if at_home; then
+    . ./db.sh
+    if [ -z "${corpus}" ]; then
+        if [ -n "${LIBRISPEECH}" ]; then
+            corpus=librispeech
+        else
+            corpus=mini
+            log "No LibriSpeech is configured (LIBRISPEECH= in db.sh is empty): using the embedded corpus."
+        fi
     fi
+    . local/sets.sh
+    default_config=conf/train_asr_rnn.yaml
+    [ "${corpus}" != librispeech ] || default_config=conf/train_asr_rnn_librispeech.yaml
+    asr_config=${asr_config:-${default_config}}
+    [ -f "${asr_config}" ] || fail "no such file: ${asr_config} (--asr_config)"
+    case "${corpus}" in
+        mini) nbpe=${nbpe:-250} ;;
+        digits) nbpe=${nbpe:-30} ;;
+        librispeech) nbpe=${nbpe:-1000} ;;
+    esac
+else
+    [ -f asr.sh ] || fail "no asr.sh in ${PWD}: go to a recipe's folder first"
+    [ "${stage}" -ge 16 ] || fail "stages 1 to 15 are for this folder's own run.sh: give --stage 16 or more"
+    for name in asr_exp valid_set test_sets; do
+        [ -n "${!name}" ] || fail "give --${name}: in another recipe's folder it has no default"
+    done
+    corpus=${corpus:-$(basename "$(dirname "${PWD}")")}
 fi
-. local/sets.sh
-default_config=conf/train_asr_rnn.yaml
-[ "${corpus}" != librispeech ] || default_config=conf/train_asr_rnn_librispeech.yaml
-asr_config=${asr_config:-${default_config}}
-case "${corpus}" in
-    mini) nbpe=${nbpe:-250} ;;
-    digits) nbpe=${nbpe:-30} ;;
-    librispeech) nbpe=${nbpe:-1000} ;;
-esac
-[ -f "${asr_config}" ] || fail "no such file: ${asr_config} (--asr_config)"
 [ -f "${inference_config}" ] || fail "no such file: ${inference_config} (--inference_config)"
 if [ -z "${ngpu}" ]; then
     ngpu=0
     if nvidia-smi -L > /dev/null 2>&1; then ngpu=1; fi
 fi
-own_exp=exp/asr_${corpus}_$(basename "${asr_config}" .yaml)
 [ -z "${asr_exp}" ] || [ -z "${download_model}" ] || fail "--asr_exp and --download_model name two models: give one"
 if [ -n "${asr_exp}" ] && [ ! -f "${asr_exp}/config.yaml" ] && [ "${stage}" -gt 11 ]; then
     fail "no trained model in ${asr_exp}: it has no config.yaml (--asr_exp)"
@@ -81,22 +102,29 @@ fi
 if [ -n "${download_model}" ]; then
     tag=${download_model}
     if [ -f "${tag}" ]; then tag=$(basename "${tag}" | sed -E 's/\.(zip|tgz|tar(\.[a-z0-9]+)?)$//'); fi
-    asr_exp=exp/${tag// /_}
+    asr_exp=${expdir}/${tag// /_}
 fi
-asr_exp=${asr_exp:-${own_exp}}
+asr_exp=${asr_exp:-${expdir}/asr_${corpus}_$(basename "${asr_config}" .yaml)}
 shrink_exp=${shrink_exp:-${asr_exp}_shrink}
 inference_tag=${inference_tag:-$(basename "${inference_config}" .yaml)}
 
 asr_opts=(
-    --lang en --ngpu "${ngpu}" --nj "${nj}" --inference_nj "${inference_nj}"
-    --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac --use_lm false
-    --python "python3 -m espnet_shrink.run"
-    --local_data_opts "--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed}"
-    --train_set "${train_set}" --valid_set "${valid_set}" --test_sets "${test_sets}"
-    --asr_exp "${asr_exp}" --asr_stats_dir "exp/asr_stats_${corpus}"
+    --ngpu "${ngpu}" --nj "${nj}" --inference_nj "${inference_nj}" --use_lm false
+    --python "python3 -m espnet_shrink.run" --dumpdir "${dumpdir}" --expdir "${expdir}"
+    --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_exp "${asr_exp}"
     --inference_config "${inference_config}" --inference_tag "${inference_tag}"
-    ${others[@]+"${others[@]}"}
+    --inference_asr_model "${inference_asr_model}"
 )
+if at_home; then
+    asr_opts+=(
+        --lang en --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac
+        --local_data_opts "--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed}"
+        --train_set "${train_set}" --asr_stats_dir "${expdir}/asr_stats_${corpus}"
+    )
+else
+    asr_opts+=(--skip_train true)
+fi
+asr_opts+=(${others[@]+"${others[@]}"})
 
 # Stages die with this script, even at kill -9, so that the next run finds nobody at work.
 tied=()
@@ -115,12 +143,14 @@ if [ -n "${download_model}" ]; then
 fi
 
 # Data first: stages 6 and on need what stages 1-5 leave.
-if [ "${stage}" -gt 5 ] && [ ! -s "dump/raw/${valid_set}/text" ]; then
-    if [ "${corpus}" = mini ]; then
+if [ "${stage}" -gt 5 ] && [ ! -s "${dumpdir}/raw/${valid_set}/text" ]; then
+    if ! at_home; then
+        fail "no ${dumpdir}/raw/${valid_set}/text: run this folder's own recipe first (--dumpdir, --valid_set)"
+    elif [ "${corpus}" = mini ]; then
         log "The embedded corpus is not prepared yet: running stages 1 to 5 first."
         ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage 1 --stop_stage 5
     else
-        fail "corpus ${corpus} is not prepared (no dump/raw/${valid_set}):" \
+        fail "corpus ${corpus} is not prepared (no ${dumpdir}/raw/${valid_set}):" \
             "run ./run.sh --corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --stage 1 first"
     fi
 fi
@@ -128,9 +158,10 @@ fi
 ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage "${stage}" --stop_stage "$((stop_stage < 15 ? stop_stage : 15))"
 
 if [ "${stop_stage}" -ge 16 ]; then
-    ${tied[@]+"${tied[@]}"} local/shrink.sh --stage "${stage}" --stop_stage "${stop_stage}" --ngpu "${ngpu}" \
+    ${tied[@]+"${tied[@]}"} "${recipe}/local/shrink.sh" --stage "${stage}" --stop_stage "${stop_stage}" --ngpu "${ngpu}" \
         --corpus "${corpus}" --asr_exp "${asr_exp}" --shrink_exp "${shrink_exp}" \
-        --valid_set "${valid_set}" --test_sets "${test_sets}" --inference_tag "${inference_tag}" \
+        --data_root "${dumpdir}/raw" --valid_set "${valid_set}" --test_sets "${test_sets}" \
+        --inference_tag "${inference_tag}" --inference_asr_model "${inference_asr_model}" \
         --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \
         --proxy_size "${proxy_size}" --seed "${seed}" --run_command "${command}" \
         -- "${asr_opts[@]}"

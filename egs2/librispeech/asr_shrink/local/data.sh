@@ -26,11 +26,9 @@ help_message="local/data.sh [--corpus mini|librispeech|digits] [--digits_dir DIR
 . ./db.sh
 . utils/parse_options.sh
 
-_train_set=${train_set} _dev_set=${dev_set} _test_sets=${test_sets}
+valid_set=${dev_set}
 . local/sets.sh
-train_set=${_train_set:-${train_set}}
-dev_set=${_dev_set:-${valid_set}}
-test_sets=${_test_sets:-${test_sets}}
+dev_set=${valid_set}
 
 fail() { echo "$*" >&2; exit 2; }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stages 16-22: from a trained model to a small one. Called by run.sh; what follows `--` are the
-# options with which asr.sh decodes (stage 20) and packs (stage 22) the compressed models.
+# options with which asr.sh decodes the compressed models (stage 20).
 set -e
 set -u
 set -o pipefail
@@ -14,9 +14,11 @@ ngpu=0
 corpus=
 asr_exp=         # the uncompressed model
 shrink_exp=      # where all of this goes
+data_root=       # dump/raw
 valid_set=       # dev data: the only data on which anything is chosen
 test_sets=       # decoded at the end, for the report
 inference_tag=
+inference_asr_model=
 target=
 rounds_config=conf/rounds.yaml
 search_config=conf/search.yaml
@@ -32,11 +34,30 @@ shift
 asr_opts=("$@")
 
 . ./path.sh
+. ./cmd.sh
 
-dev=dump/raw/${valid_set}
+model=(--exp "${asr_exp}" --checkpoint "${inference_asr_model}")
+
+dev=${data_root}/${valid_set}
+here=$(dirname "$0")
 tied=()
 if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
 shrink() { ${tied[@]+"${tied[@]}"} python3 -W ignore -m espnet_shrink.cli "$@"; }
+# submit COMMAND VERB OPTION...: on this machine as it is, with its progress; on a cluster as a job.
+submit() {
+    local command=$1 output=${shrink_exp}/log/$2.log status=0
+    shift
+    if [ "${cmd_backend}" = local ]; then
+        shrink "$@"
+        return
+    fi
+    log "A job of cmd_backend=${cmd_backend}, log: '${output}'"
+    mkdir -p "${shrink_exp}/log"
+    # shellcheck disable=SC2086
+    ${tied[@]+"${tied[@]}"} ${command} "${output}" python3 -W ignore -m espnet_shrink.cli "$@" || status=$?
+    { sed '/^#/d' "${output}" || true; } | tail -n 1 # what the verb said last, of success or of failure
+    [ "${status}" -eq 0 ] || fail "the job failed, see ${output}"
+}
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
 option() { # the value that asr.sh is given for an option
     local i
@@ -52,32 +73,32 @@ final_exp() {
 
 if runs 16; then
     log "Stage 16: Proxy set: ${proxy_size} utterances of ${dev} -> ${shrink_exp}/proxy"
-    shrink proxy --exp "${asr_exp}" --data "${dev}" --out "${shrink_exp}/proxy" \
+    submit "${train_cmd}" proxy "${model[@]}" --data "${dev}" --out "${shrink_exp}/proxy" \
         --size "${proxy_size}" --seed "${seed}"
 fi
 
 if runs 17; then
     log "Stage 17: Search space -> ${shrink_exp}/space.yaml"
-    shrink space --exp "${asr_exp}" --out "${shrink_exp}" --config "${search_config}"
+    shrink space "${model[@]}" --out "${shrink_exp}" --config "${search_config}"
 fi
 
 if runs 18; then
     log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
-    shrink search --exp "${asr_exp}" --proxy "${shrink_exp}/proxy" --out "${shrink_exp}/search" \
+    submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --out "${shrink_exp}/search" \
         --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
         --rounds_config "${rounds_config}" ${target:+--target "${target}"}
 fi
 
 if runs 19; then
     log "Stage 19: Rounds of search, factorise and retrain -> ${shrink_exp}/round*"
-    shrink rounds --exp "${asr_exp}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
+    submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
         --config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
         ${target:+--target "${target}"}
 fi
 
 if runs 20; then
-    log "Stage 20: Decode and score as in stages 12 and 13"
+    log "Stage 20: Decode as in stage 12" # stage 21 scores: sclite, of ESPnet's stage 13, is not needed
     exps=("${asr_exp}")
     [ ! -f "${shrink_exp}/control/.trained" ] || exps+=("${shrink_exp}/control")
     for record in "${shrink_exp}"/round*/round.yaml; do
@@ -88,10 +109,10 @@ if runs 20; then
         # The same model as factorised, for the gain of retraining.
         ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${round}" \
             --inference_asr_model init.pth --inference_tag "${inference_tag}_before_retraining" \
-            --stage 12 --stop_stage 13
+            --stage 12 --stop_stage 12
     done
     for exp in "${exps[@]}"; do
-        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 13
+        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 12
     done
     final=$(final_exp)
     if [[ "$(option use_streaming)$(option use_maskctc)" = *true* ]]; then
@@ -105,7 +126,7 @@ fi
 
 if runs 21; then
     log "Stage 21: Report -> ${shrink_exp}/{results.json,RESULTS.md,report.html,*.png}"
-    shrink report --exp "${asr_exp}" --out "${shrink_exp}" --data_root dump/raw \
+    shrink report --exp "${asr_exp}" --out "${shrink_exp}" --data_root "${data_root}" \
         --test_sets "${test_sets}" --inference_tag "${inference_tag}" --corpus "${corpus}" \
         --command "${run_command}" | tee "${shrink_exp}/summary.txt"
 fi
@@ -113,10 +134,19 @@ fi
 if runs 22; then
     final=$(final_exp)
     [ -n "${final}" ] || fail "no round of ${shrink_exp} was accepted: there is no model to pack"
-    log "Stage 22: Pack ${shrink_exp}/${final}"
-    ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" --stage 14 --stop_stage 14 \
-        --skip_packing false
+    final=${shrink_exp}/${final}
+    packed=${final}/${final##*/}_${inference_asr_model%.*}.zip
+    log "Stage 22: Pack ${packed}"
+    options=()
+    files=$(python3 "${here}/packed_files.py" "${final}/config.yaml")
+    for file in ${files} "${shrink_exp}/RESULTS.md"; do
+        options+=(--option "${file}")
+    done
+    python3 -m espnet_shrink.run -m espnet2.bin.pack asr "${options[@]}" \
+        --asr_train_config "${final}/config.yaml" --asr_model_file "${final}/${inference_asr_model}" \
+        --outpath "${final}/.part.zip" > "${final}/pack.log"
+    mv "${final}/.part.zip" "${packed}"
     # The table last, where a user looks first.
     [ ! -f "${shrink_exp}/summary.txt" ] || cat "${shrink_exp}/summary.txt"
-    echo "packed: $(ls "${shrink_exp}/${final}"/*.zip)"
+    echo "packed: ${packed}"
 fi
