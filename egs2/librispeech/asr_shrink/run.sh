@@ -101,7 +101,7 @@ if [ -n "${asr_exp}" ] && [ ! -f "${asr_exp}/config.yaml" ] && [ "${stage}" -gt 
 fi
 if [ -n "${download_model}" ]; then
     tag=${download_model}
-    if [ -f "${tag}" ]; then tag=$(basename "${tag}" | sed -E 's/\.(zip|tgz|tar(\.[a-z0-9]+)?)$//'); fi
+    if [ -f "${tag}" ]; then tag=$(basename "${tag}" | sed -E 's/\.(zip|t[gbx]z2?|tar(\.[a-z0-9]+)?)$//'); fi
     asr_exp=${expdir}/${tag// /_}
 fi
 asr_exp=${asr_exp:-${expdir}/asr_${corpus}_$(basename "${asr_config}" .yaml)}
