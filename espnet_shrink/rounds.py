@@ -297,7 +297,7 @@ class _Rounds:
             self.base_config, factored.model.state_dict(), folder, epochs,
             self.settings.learning_rate_factor, self.ngpu,
             {
-                **self.settings.train, "use_adapter": True, "adapter": "shrink",
+                **self.settings.train, "use_adapter": True, "adapter": "espnet_shrink",
                 "adapter_conf": adapter_conf(plan, self.base_hash),
             },
         )  # fmt: skip

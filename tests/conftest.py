@@ -174,7 +174,7 @@ def compress(loaded: LoadedModel, plan: Plan, exp: Path) -> LoadedModel:
     decompositions = decompose_sites(dict(small.model.named_parameters()), sites, None)
     factorise(small.model, plan, factors_of(plan, decompositions))
     exp.mkdir(parents=True)
-    config = {**read_yaml(loaded.config), "use_adapter": True, "adapter": "shrink",
+    config = {**read_yaml(loaded.config), "use_adapter": True, "adapter": "espnet_shrink",
               "adapter_conf": adapter_conf(plan, model_hash(loaded.model))}  # fmt: skip
     (exp / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     torch.save(small.model.state_dict(), exp / "valid.acc.ave.pth")

@@ -131,7 +131,7 @@ from espnet2.layers.create_adapter import create_adapter_fn_table
 from espnet2.text.char_tokenizer import CharTokenizer
 from espnet_shrink.errors import ShrinkError
 assert __name__ == "__main__"
-assert "shrink" in create_adapter_fn_table
+assert "espnet_shrink" in create_adapter_fn_table
 assert nn.LSTM.forward.runs_padded
 assert "check_argument_types_internal" not in CharTokenizer.__init__.__code__.co_names
 print(sys.argv[1:])

@@ -40,7 +40,7 @@ def test_every_round_is_an_espnet_experiment_with_its_plan(finished):
         folder = OUT / f"round{number}"
         plan, config = Plan.load(folder / "plan.yaml"), read_yaml(folder / "config.yaml")
         assert config["adapter_conf"] == {"base_hash": base_hash, "ranks": plan.ranks}
-        assert (config["use_adapter"], config["adapter"]) == (True, "shrink")
+        assert (config["use_adapter"], config["adapter"]) == (True, "espnet_shrink")
         loaded = load_model(folder / "config.yaml", folder / "valid.acc.ave.pth")
         assert plan_of(loaded.model) == plan
         record = read_yaml(folder / "round.yaml")

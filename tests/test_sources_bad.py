@@ -210,7 +210,7 @@ def test_a_class_that_this_espnet_lacks_is_refused_with_those_it_has(recipe, shr
     assert ended.status == 2 and len(ended.err.splitlines()) == 1
     assert f"exp/asr/config.yaml: unknown {key} {value!r}: this ESPnet has " in ended.err
     has = ended.err.strip().rpartition(" has ")[2].split(", ")
-    valid = {"adapter": ["lora", "houlsby", "shrink"], "optim": ["adam"],
+    valid = {"adapter": ["lora", "houlsby", "espnet_shrink"], "optim": ["adam"],
              "scheduler": ["warmuplr", "cosineannealinglr"]}  # fmt: skip
     of_task = {c.name: c.classes for c in TASKS["asr"].builder().class_choices_list}
     assert set(valid.get(key, of_task.get(key))) <= set(has)

@@ -25,13 +25,14 @@ from espnet_shrink.files import write_atomically
 if TYPE_CHECKING:
     import torch
 
-ADAPTER = "shrink"
+# The package to install: ESPnet alone says "Adapter espnet_shrink is not supported".
+ADAPTER = "espnet_shrink"
 ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf")  # of a config.yaml
 _registered = False
 
 
 def register() -> None:
-    """Teach ESPnet `adapter: shrink` and key checks, now or as soon as it is imported."""
+    """Teach ESPnet `adapter: espnet_shrink` and key checks, now or as soon as it is imported."""
     global _registered
     if _registered:
         return

@@ -4,22 +4,29 @@ Facts used here:
 - `unpack` replaces a string of a packed config that is the name of a member by its place in the
   folder given, so an absolute folder gives a config that is valid from any current directory.
 - It trusts the archive: names, links and the entries of meta.yaml must be checked before it.
+- `pack` resolves links and would name files by where they lie; its Archiver takes names.
 - `ModelDownloader.download_and_unpack` unpacks into its cache whatever it has fetched, and some
   versions rewrite configs there; its parts fetch without opening anything.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import lzma
+import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from espnet_shrink.compat.models import espnet_version
 from espnet_shrink.errors import ShrinkError
 
 DAMAGED = (
@@ -94,3 +101,28 @@ def _unreachable(tag: str, error: Exception) -> ShrinkError:
         f"{tag} is no file or folder, and could not be fetched as a model tag (is there a "
         f"network?): {detail}"
     )
+
+
+def pack_folder(
+    tree: Path, configs: Mapping[str, str], files: Mapping[str, str], archive: Path
+) -> None:
+    """Pack all of `tree` with ESPnet's packer; names in it are relative to `tree`.
+
+    Args:
+        configs: key of meta.yaml (asr_train_config) -> name of a config in `tree`.
+        files: key of meta.yaml (asr_model_file) -> name of a checkpoint.
+        archive: an absolute path.
+    """
+    from espnet2.main_funcs.pack_funcs import Archiver
+
+    named = {*configs.values(), *files.values()}
+    others = sorted(str(p.relative_to(tree)) for p in tree.rglob("*") if not p.is_dir())
+    meta = {
+        "files": dict(files), "yaml_files": dict(configs), "timestamp": time.time(),
+        "python": sys.version, "torch": str(torch.__version__), "espnet": espnet_version(),
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()), Archiver(archive, mode="w") as opened:
+        content = yaml.safe_dump(meta).encode()
+        opened.addfile(opened.generate_info("meta.yaml", len(content)), io.BytesIO(content))
+        for name in [*named, *(name for name in others if name not in named)]:
+            opened.add(tree / name, name)

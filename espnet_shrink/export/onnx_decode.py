@@ -16,13 +16,14 @@ import torch
 import yaml
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_converter
+from espnet_shrink.compat.text import Prompt, text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import sha256
 from espnet_shrink.export.onnx_run import OnnxRecogniser, weights_in_memory_mib
 from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.proxy.decoders import ctc
+from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.greedy import ctc_greedy, encode
 from espnet_shrink.report.wer import bootstrap_interval, score
 
 RESULTS = "results.yaml"
@@ -119,13 +120,14 @@ def _of_arrays(recogniser: OnnxRecogniser) -> Decode:
 
 @torch.no_grad()
 def _torch_greedy(model: Any, features: torch.Tensor) -> list[int]:
-    return ctc_greedy(model, *encode(model, features[None], torch.tensor([len(features)])))[0]
+    encoded = encode(model, features[None], torch.tensor([len(features)]))
+    return ctc.greedy(model, *encoded, Prompt([]))[0]
 
 
 def _measure(
     loaded: LoadedModel, data: FeatureSet, features_s: float, decode: Decode
 ) -> dict[str, Any]:
-    to_text = text_converter(loaded.args)
+    to_text = text_codec(loaded).to_text
     began = time.perf_counter()
     tokens = [decode(features) for features in data.features]
     decoding_s = time.perf_counter() - began

@@ -129,7 +129,7 @@ def build_from_conf(model: nn.Module, conf: Mapping[str, Any]) -> None:
     """
     if set(conf) != {"base_hash", "ranks"} or not isinstance(conf["ranks"], dict):
         raise ShrinkError(
-            "adapter_conf of `adapter: shrink` needs exactly base_hash and ranks, "
+            "adapter_conf of `adapter: espnet_shrink` needs exactly base_hash and ranks, "
             f"but has {', '.join(sorted(map(str, conf))) or 'nothing'}"
         )
     plan = Plan(conf["ranks"])

@@ -173,18 +173,18 @@ def results_md(results: Results) -> str:
             ]
         ),
         "## WER, CER, RTF",
-        _markdown(main_table(results, results.sets)),
+        markdown(main_table(results, results.sets)),
         "\n".join(f"- {_escape(note)}" for note in notes(results)),
         "\n\n".join(_escape(verdict(results, name)) for name in results.sets),
     ]
     if results.variants:
         parts += ["## The final model in other forms"]
-        parts += [_markdown(variants_table(results, results.sets)), VARIANTS_NOTE]
+        parts += [markdown(variants_table(results, results.sets)), VARIANTS_NOTE]
     if results.rounds:
-        parts += ["## Rounds", _markdown(rounds_table(results))]
-        parts += ["## Rank of each site", _markdown(rank_table(results))]
+        parts += ["## Rounds", markdown(rounds_table(results))]
+        parts += ["## Rank of each site", markdown(rank_table(results))]
     if results.uncompressed:
-        parts += ["## Not compressed", _markdown(uncompressed_table(results))]
+        parts += ["## Not compressed", markdown(uncompressed_table(results))]
     if results.commands:
         parts += ["## Commands", "\n".join(["```sh", *results.commands, "```"])]
     return "\n\n".join(parts) + "\n"
@@ -224,7 +224,8 @@ def _escape(text: str) -> str:
     return " ".join(text.split())
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """A table as Markdown."""
     lines = [[_escape(cell) for cell in row] for row in (table.header, *table.rows)]
     if table.last_is_final:
         lines[-1] = [f"**{cell}**" for cell in lines[-1]]

@@ -119,7 +119,7 @@ if runs 20; then
         log "No row of the quantised model: ESPnet's streaming and Mask-CTC decoding cannot quantise"
     elif [ -n "${final}" ]; then
         ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" \
-            --inference_tag "${inference_tag}_int8" --stage 12 --stop_stage 13 --inference_args \
+            --inference_tag "${inference_tag}_int8" --stage 12 --stop_stage 12 --inference_args \
             "$(option inference_args) --quantize_asr_model true --quantize_modules Linear LSTM --quantize_dtype qint8"
     fi
 fi

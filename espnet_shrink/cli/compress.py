@@ -1,0 +1,74 @@
+"""All of it: any model in, a smaller packed one out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from espnet_shrink.cli.verb import Verbs, add_out, add_verb
+from espnet_shrink.errors import ShrinkError
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    verb = add_verb(verbs, "compress", run, "make any trained model smaller, by one command")
+    verb.add_argument(
+        "model",
+        metavar="MODEL",
+        help="experiment folder, config.yaml, checkpoint, packed archive, or model-zoo tag",
+    )
+    verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
+    add_out(verb)
+    verb.add_argument("--target", type=_times, help="compression to reach, such as 5x")
+    verb.add_argument(
+        "--train",
+        type=Path,
+        help="training set to retrain on, a Kaldi-style folder; by default what MODEL's config "
+        "names, if it is here",
+    )
+    verb.add_argument("--no-retrain", action="store_true", help="search and factorise only")
+    verb.add_argument("--checkpoint", help="model file beside the config")
+    verb.add_argument("--config", type=Path, help="rounds preset, as conf/rounds.yaml")
+    verb.add_argument("--search_config", type=Path, help="search preset, as conf/search.yaml")
+    verb.add_argument("--seed", type=int, help="random seed")
+    verb.add_argument("--ngpu", type=int, default=0, help="GPUs to retrain on")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the verb."""
+    from espnet_shrink.compress import Request, compress
+    from espnet_shrink.files import write_text
+    from espnet_shrink.report.page import report_html
+    from espnet_shrink.report.results import save
+    from espnet_shrink.report.tables import results_md, results_text
+    from espnet_shrink.rounds import RoundsSettings
+    from espnet_shrink.search.loop import SearchSettings
+    from espnet_shrink.settings import load_settings
+
+    if args.no_retrain and args.train is not None:
+        raise ShrinkError("--train gives data to retrain on, --no-retrain forbids it: give one")
+    settings = load_settings(RoundsSettings, args.config, {"target": args.target})
+    search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
+    command = shlex.join(["espnet-shrink", *sys.argv[1:]])
+    request = Request(
+        args.model, args.data, args.out, args.train, not args.no_retrain, command,
+        args.checkpoint, args.ngpu,
+    )  # fmt: skip
+    done = compress(request, settings, search)
+    results = done.results
+    print(results_text(results))
+    print(f"report: {args.out / 'report.html'}, {args.out / 'RESULTS.md'}")
+    print(f"model:  {args.out / results.final.exp}")
+    print(f"packed: {done.packed.archive} ({done.packed.size_mib:.2f} MiB)")
+    if not done.outcome.reached_target:
+        print(f"target {settings.target:g}x NOT reached: {results.final.compression:.2f}x")
+
+
+def _times(text: str) -> float:
+    """"5x" or "5" as a number."""
+    try:
+        return float(text.removesuffix("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no compression: give 5x or 5") from error

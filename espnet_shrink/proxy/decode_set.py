@@ -1,0 +1,41 @@
+"""Decode a whole set greedily and leave the hypotheses where ESPnet's decoding leaves its own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.files import write_text
+from espnet_shrink.proxy.features import extract
+from espnet_shrink.proxy.score import Scorer, errors
+
+
+def best_decoder(loaded: LoadedModel, data: Path) -> str:
+    """The decoder ("ctc", "attention", ...) with which a model has the lowest WER on a set."""
+    features = extract(loaded, data)
+    found = Scorer(loaded, features).hypotheses()
+    return min(found, key=lambda name: errors(features.references, found[name]).wer)
+
+
+def decode_set(exp: Path, data: Path, decoder: str, folder: Path) -> None:
+    """Decode `data` with the model in `exp`: `folder`/text, and the real-time factor in its log.
+
+    All cores work at once, on batches, with the features already computed; the factor says so.
+    """
+    if (folder / "text").exists():
+        return
+    loaded = load_model(*find_model(exp))
+    features = extract(loaded, data)
+    scorer = Scorer(loaded, features, only=decoder)
+    scorer.hypotheses()  # warm
+    began = time.perf_counter()
+    (texts,) = scorer.hypotheses().values()
+    seconds = time.perf_counter() - began
+    write_text(
+        folder / "logdir" / "calculate_rtf.log",
+        f"RTF: {seconds / features.audio_s:.5f}\n"
+        f"(greedy, {decoder}, batched over all cores, without the frontend)\n",
+    )
+    lines = [f"{u.name} {text}" for u, text in zip(features.utterances, texts, strict=True)]
+    write_text(folder / "text", "\n".join(line.rstrip() for line in sorted(lines)) + "\n")
