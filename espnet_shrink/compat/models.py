@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     """The config and checkpoint of an ESPnet experiment folder.
 
     Without `checkpoint` (a name inside the folder) the first of valid.acc.ave.pth,
-    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken.
+    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken; in a folder of
+    ESPnet3, which has none of them, the average of the most best epochs (valid.acc.ave_10best.pth).
 
     Raises:
         ShrinkError: no such folder, config or checkpoint.
@@ -53,8 +55,21 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     for name in [checkpoint] if checkpoint else usual:
         if (folder / name).exists():
             return config, folder / name
+    averages = [] if checkpoint else _averages(folder)
+    if averages:
+        return config, averages[-1]
     wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
     raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
+
+
+def _averages(folder: Path) -> list[Path]:
+    """ESPnet3's averages, the best last: it leaves one for every number of epochs it had so far."""
+    found = []
+    for path in folder.glob("valid.*.ave_*best.pth"):
+        name = re.fullmatch(r"valid\.(.+)\.ave_(\d+)best\.pth", path.name)
+        if name:
+            found.append((name.group(1) == "acc", int(name.group(2)), path))
+    return [path for _, _, path in sorted(found)]
 
 
 def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:

@@ -51,6 +51,11 @@ class FeatureSet:
         )
 
 
+def sampling_rate_hz(loaded: LoadedModel) -> int:
+    """The sampling rate that a model's frontend wants, in Hz."""
+    return int(humanfriendly.parse_size(str(loaded.args.frontend_conf.get("fs", 16000))))
+
+
 @torch.no_grad()
 def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     """Read a data folder and compute its features with the model's own frontend.
@@ -62,7 +67,7 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
         ShrinkError: bad folder, audio or sampling rate.
     """
     utterances = read_folder(folder)
-    rate_hz = int(humanfriendly.parse_size(str(loaded.args.frontend_conf.get("fs", 16000))))
+    rate_hz = sampling_rate_hz(loaded)
     to_ids = token_ids(loaded.task, loaded.args)
     model = loaded.model
     features, tokens, seconds = [], [], []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.compat.models import espnet_version
-from espnet_shrink.compat.trainer import trained_epochs
+from espnet_shrink.compat.trainer import planned_epochs, trained_epochs
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.report import results as schema
@@ -114,7 +114,7 @@ def _up(target: Path, start: Path) -> tuple[str, ...]:
 
 
 def _system(exp: Path, cost: dict[str, Any], sources: Sources) -> schema.System:
-    epochs = trained_epochs(exp) or int(read_yaml(exp / "config.yaml")["max_epoch"])
+    epochs = trained_epochs(exp) or planned_epochs(read_yaml(exp / "config.yaml"))
     return schema.System(
         **cost, **_decoded(exp, sources), exp=_relative(exp, sources.out), epochs=epochs
     )
