@@ -40,7 +40,7 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
 
     Without `checkpoint` (a name inside the folder) the first of valid.acc.ave.pth,
     valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken; in a folder of
-    ESPnet3, which has none of them, the average of the most best epochs (valid.acc.ave_10best.pth).
+    ESPnet3, which has none of them, the average of most epochs (valid.acc.ave_10best.pth).
 
     Raises:
         ShrinkError: no such folder, config or checkpoint.
@@ -55,21 +55,25 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     for name in [checkpoint] if checkpoint else usual:
         if (folder / name).exists():
             return config, folder / name
-    averages = [] if checkpoint else _averages(folder)
-    if averages:
-        return config, averages[-1]
+    of_espnet3 = [] if checkpoint else _models_of_espnet3(folder)
+    if of_espnet3:
+        return config, of_espnet3[-1]
     wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
     raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
 
 
-def _averages(folder: Path) -> list[Path]:
-    """ESPnet3's averages, the best last: it leaves one for every number of epochs it had so far."""
+def _models_of_espnet3(folder: Path) -> list[Path]:
+    """Averages of best epochs, the one of most epochs last; before them, single best epochs."""
     found = []
-    for path in folder.glob("valid.*.ave_*best.pth"):
-        name = re.fullmatch(r"valid\.(.+)\.ave_(\d+)best\.pth", path.name)
+    for path in folder.iterdir():
+        name = re.fullmatch(
+            r"(?:epoch\d+_step\d+_)?valid\.(.+?)\.(?:ave_(\d+)best\.pth|ckpt)", path.name
+        )
         if name:
-            found.append((name.group(1) == "acc", int(name.group(2)), path))
-    return [path for _, _, path in sorted(found)]
+            found.append(
+                (bool(name.group(2)), name.group(1) == "acc", int(name.group(2) or 0), path)
+            )
+    return [path for *_, path in sorted(found)]
 
 
 def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:

@@ -11,8 +11,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from espnet_shrink.checkpoints import write_checkpoint
-from espnet_shrink.compat.models import find_model
+from espnet_shrink.checkpoints import read_checkpoint, write_checkpoint
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
@@ -45,15 +44,27 @@ def retrain(
     done = exp / ".trained"
     if done.exists():
         return
+    config = _config(training, exp, epochs, learning_rate_factor, extra)
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
-    config = _config(training, exp, epochs, learning_rate_factor, extra)
     write_text(exp / CONFIG, yaml.safe_dump(config, sort_keys=False))
     command = [sys.executable, "-m", "espnet_shrink.run", "-m", "espnet_shrink.espnet3.train"]
     run_trainer([*command, str(exp / CONFIG)], exp, epochs, torch.cuda.device_count())
-    find_model(exp)  # the trainer may end well and leave no model
+    _write_best(exp, config["best_model_criterion"][0][0].replace("/", "."))
     write_text(done, f"{epochs} epochs\n")
+
+
+def _write_best(exp: Path, monitor: str) -> None:
+    """Write the best epoch's model under the name of ESPnet3's average of one.
+
+    Lightning lets the callback that averages go before the one that saves the best, so what is
+    there misses the last epoch, and is missing if there was but one.
+    """
+    found = list(exp.glob(f"epoch*_{monitor}.ckpt"))
+    if not found:
+        raise ShrinkError(f"training in {exp} left no model: see {exp / 'train.log'}")
+    write_checkpoint(exp / f"{monitor}.ave_1best.pth", read_checkpoint(found[0]))
 
 
 def _config(
@@ -87,8 +98,11 @@ def _config(
         "scheduler_monitor": None,
         # One best epoch: with so few, an average would mix in the ones that had not recovered.
         "best_model_criterion": [[monitor, 1, mode]],
-        # Loggers and callbacks write below the experiment folder.
-        "trainer": _moved({**config["trainer"], "max_epochs": epochs}, config["exp_dir"], str(exp)),
+        "trainer": {
+            # Loggers and callbacks write below the experiment folder.
+            **_moved(config["trainer"], config["exp_dir"], str(exp)),
+            "max_epochs": epochs, "max_steps": -1, "check_val_every_n_epoch": 1,
+        },
         "fit": {"ckpt_path": "last"},  # resumes, or starts if there is none
     }  # fmt: skip
     return config

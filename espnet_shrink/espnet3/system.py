@@ -119,7 +119,7 @@ class ShrinkSystem(ASRSystem):
         """Decode the test sets of the inference config with every model, and report."""
         self._reject_stage_args("shrink_report", args, kwargs)
         with _stage():
-            out = self._settings().out_dir
+            out, recipe = self._settings().out_dir, Path(self.training_config.recipe_dir).resolve()
             tag = f"{Path(self.inference_config.inference_dir).name}_report"
             accepted = [r.parent for r in out.glob("round*/round.yaml")
                         if read_yaml(r)["status"] == "accepted"]  # fmt: skip
@@ -128,7 +128,7 @@ class ShrinkSystem(ASRSystem):
                 names = decode(self.inference_config, exp, tag, out / "references")
             report.run(argparse.Namespace(
                 exp=Path(self.exp_dir), out=out, data_root=out / "references",
-                test_sets=" ".join(names), corpus=str(self.training_config.recipe_dir),
+                test_sets=" ".join(names), corpus=recipe.parent.name,
                 inference_tag=tag,
                 command=["python " + " ".join(sys.argv)],
             ))  # fmt: skip
