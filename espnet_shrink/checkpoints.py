@@ -46,8 +46,9 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         ShrinkError: no such file, truncated, or it holds anything but tensors.
     """
     state = read_pickle_free(path)
-    if isinstance(state, dict) and isinstance(state.get("module"), dict):  # DeepSpeed's wrapping
-        state = state["module"]
+    for wrapping in ("module", "state_dict"):  # DeepSpeed's and Lightning's
+        if isinstance(state, dict) and isinstance(state.get(wrapping), dict):
+            state = state[wrapping]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ShrinkError(
             f"checkpoint {path} is not a model's state dict: "

@@ -33,7 +33,8 @@ from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.space import SearchSpace, geometric_space
 from espnet_shrink.settings import require
 from espnet_shrink.stages import SearchedPlan, search_ranks
-from espnet_shrink.training import retrain
+from espnet_shrink.training import Retrain
+from espnet_shrink.training import retrain as retrain_in_espnet2
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def run_rounds(
     search: SearchSettings,
     ngpu: int = 0,
     first_plan: SearchedPlan | None = None,
+    retrain: Retrain = retrain_in_espnet2,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
 
@@ -131,6 +133,7 @@ def run_rounds(
         proxy_folder: the proxy set.
         data: the whole dev set, on which rounds are accepted or rolled back.
         first_plan: a plan already searched for the first goal, instead of searching again.
+        retrain: trains what a round has factorised.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
@@ -141,7 +144,7 @@ def run_rounds(
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
     # All that can be refused comes before the folder is claimed.
-    rounds = _Rounds(baseline, proxy_folder, data, out, settings, search, ngpu, first_plan)
+    rounds = _Rounds(baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain)
     with lock_folder(out):
         claim_folder(out, record)
         return rounds.run()
@@ -158,9 +161,10 @@ class _Rounds:
         search: SearchSettings,
         ngpu: int,
         first_plan: SearchedPlan | None,
+        retrain: Retrain,
     ) -> None:
         self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
-        self.ngpu, self.first_plan = ngpu, first_plan
+        self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
         self.base_hash = model_hash(baseline.model)
         self.base_config = read_yaml(baseline.config)
         self.proxy = extract(baseline, proxy_folder)
@@ -293,7 +297,7 @@ class _Rounds:
             score = self._dev_score(factored)
             write_text(before, _dump(dataclasses.asdict(score)))
         plan.save(folder / "plan.yaml", base_hash=self.base_hash)
-        retrain(
+        self.retrain(
             self.base_config, factored.model.state_dict(), folder, epochs,
             self.settings.learning_rate_factor, self.ngpu,
             {
@@ -314,7 +318,7 @@ class _Rounds:
     def _train_control(self, epochs: int) -> None:
         """The uncompressed baseline, trained for as many extra epochs as the accepted rounds."""
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
-        retrain(
+        self.retrain(
             self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
             self.settings.learning_rate_factor, self.ngpu, self.settings.train,
         )  # fmt: skip

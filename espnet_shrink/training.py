@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
 
 INIT = "init.pth"
-EPOCH_LINE = re.compile(r"(\d+)epoch results: \[train\] (.*)")
+# espnet2's trainer and ESPnet3's.
+EPOCH_LINE = re.compile(r"(\d+)epoch(?: results: \[train\]|:valid:)")
+
+Retrain = Callable[
+    [Mapping[str, Any], Mapping[str, torch.Tensor], Path, int, float, int, Mapping[str, Any]], None
+]
+"""`retrain`, or what takes its place with another trainer."""
 
 
 def retrain(
@@ -75,12 +81,17 @@ def retrain(
     }
     config = exp / "train.yaml"
     write_text(config, yaml.safe_dump(training_config(base_config, changes), sort_keys=False))
-    _run(train_command(task_of(base_config, exp), config), exp, epochs, ngpu)
+    run_trainer(train_command(task_of(base_config, exp), config), exp, epochs, ngpu)
     find_model(exp)  # the trainer may end well and leave no model
     write_text(done, f"{epochs} epochs\n")
 
 
-def _run(command: list[str], exp: Path, epochs: int, ngpu: int) -> None:
+def run_trainer(command: list[str], exp: Path, epochs: int, ngpu: int) -> None:
+    """Run `command` to its end, its output in `exp`/train.log, with a bar that counts epochs.
+
+    Raises:
+        ShrinkError: it failed; its log is named.
+    """
     environment = dict(os.environ)
     if ngpu == 0:
         # ESPnet's path.sh sets one thread, which suits many decoding jobs, not one training.
@@ -129,6 +140,6 @@ def _follow(source: Any, bar: Any) -> None:
         found = EPOCH_LINE.search(line)
         if found:
             bar.update(int(found.group(1)) - bar.n)
-            values = re.search(r"\[valid\].*?\bacc=([\d.]+).*?\bloss=([\d.]+)", line)
+            values = re.search(r"valid.*?\bacc=([\d.]+).*?\bloss=([\d.]+)", line)
             if values:
                 bar.set_postfix_str(f"valid acc {values.group(1)} loss {values.group(2)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     """The config and checkpoint of an ESPnet experiment folder.
 
     Without `checkpoint` (a name inside the folder) the first of valid.acc.ave.pth,
-    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken.
+    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken; in a folder of
+    ESPnet3, which has none of them, the average of most epochs (valid.acc.ave_10best.pth).
 
     Raises:
         ShrinkError: no such folder, config or checkpoint.
@@ -63,8 +65,25 @@ def find_checkpoint(folder: Path, checkpoint: str | None = None) -> Path:
     for name in [checkpoint] if checkpoint else usual:
         if (folder / name).exists():
             return folder / name
+    of_espnet3 = [] if checkpoint else _models_of_espnet3(folder)
+    if of_espnet3:
+        return of_espnet3[-1]
     wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
     raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
+
+
+def _models_of_espnet3(folder: Path) -> list[Path]:
+    """Averages of best epochs, the one of most epochs last; before them, single best epochs."""
+    found = []
+    for path in folder.iterdir():
+        name = re.fullmatch(
+            r"(?:epoch\d+_step\d+_)?valid\.(.+?)\.(?:ave_(\d+)best\.pth|ckpt)", path.name
+        )
+        if name:
+            found.append(
+                (bool(name.group(2)), name.group(1) == "acc", int(name.group(2) or 0), path)
+            )
+    return [path for *_, path in sorted(found)]
 
 
 def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:

@@ -26,6 +26,12 @@ def train_command(task: Task, config: Path) -> list[str]:
             "--config", str(config)]  # fmt: skip
 
 
+def planned_epochs(config: Mapping[str, Any]) -> int:
+    """Epochs that a config.yaml asks for; ESPnet3 has them in the section of its trainer."""
+    trainer = config.get("trainer")
+    return int(trainer["max_epochs"] if isinstance(trainer, dict) else config["max_epoch"])
+
+
 def trained_epochs(exp: Path) -> int:
     """Epochs that the trainer has finished in `exp`; 0 if it left no Nepoch.pth."""
     # checkpoint.pth knows it too, but holds pickled objects. The last epoch's model is never

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.compat.models import espnet_version, find_model, load_model
-from espnet_shrink.compat.trainer import trained_epochs
+from espnet_shrink.compat.trainer import planned_epochs, trained_epochs
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import sha256
 from espnet_shrink.export.onnx_decode import read_rows
@@ -121,7 +121,7 @@ def _up(target: Path, start: Path) -> tuple[str, ...]:
 
 
 def _system(exp: Path, cost: dict[str, Any], sources: Sources) -> schema.System:
-    epochs = trained_epochs(exp) or int(read_yaml(exp / "config.yaml")["max_epoch"])
+    epochs = trained_epochs(exp) or planned_epochs(read_yaml(exp / "config.yaml"))
     return schema.System(
         **cost, **_decoded(exp, sources), exp=_relative(exp, sources.out), epochs=epochs
     )

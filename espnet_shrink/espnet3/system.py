@@ -1,0 +1,159 @@
+"""The ESPnet3 system: ASR's stages, and those that compress the trained model."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from espnet3.contract.stages import StageSpec
+from espnet3.systems.esp2_asr.system import ASRSystem
+from omegaconf import OmegaConf
+
+from espnet_shrink.cli import report
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.espnet3.dataset import write_dev_set
+from espnet_shrink.espnet3.decode import decode
+from espnet_shrink.espnet3.retrain import CONFIG, retrain
+from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
+from espnet_shrink.files import read_yaml
+from espnet_shrink.layers import use_padded_lstm
+from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.proxy.features import extract, sampling_rate_hz
+from espnet_shrink.rounds import run_rounds
+from espnet_shrink.search.space import geometric_space
+from espnet_shrink.stages import make_proxy, open_baseline, read_plan, search_ranks
+
+logger = logging.getLogger(__name__)
+
+LOGS = "shrink.out_dir"
+
+
+class ShrinkSystem(ASRSystem):
+    """ESPnet3's ASR system with stages that compress the model of the training config.
+
+    They read the `shrink` section of the training config, in which
+    egs3/mini_an4/asr_shrink/conf/shrink.yaml explains every key, and call what the command line
+    of the same names calls. Every stage resumes, and does nothing when its result is there.
+    """
+
+    stages: ClassVar[tuple[StageSpec, ...]] = (
+        *ASRSystem.stages,
+        StageSpec(name="proxy", config="training", log_dir=LOGS),
+        StageSpec(name="search", config="training", log_dir=LOGS),
+        StageSpec(name="shrink", config="training", log_dir=LOGS),
+        StageSpec(name="shrink_report", config=("training", "inference"), log_dir=LOGS),
+    )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, with LSTMs on a CPU as fast as torch can."""
+        use_padded_lstm()
+        return super().train(*args, **kwargs)
+
+    def proxy(self, *args: Any, **kwargs: Any) -> None:
+        """Write the dev set as a data folder, and choose the utterances plans are scored on."""
+        self._reject_stage_args("proxy", args, kwargs)
+        with _stage():
+            settings, loaded = self._settings(), open_baseline(self.exp_dir)
+            config, dev = self.training_config, settings.out_dir / "dev"
+            write_dev_set(config.dataset, config.recipe_dir, dev, sampling_rate_hz(loaded))
+            made = make_proxy(
+                loaded, dev, settings.out_dir / "proxy", settings.proxy.size,
+                settings.proxy.method, settings.proxy.seed,
+            )  # fmt: skip
+            logger.info(
+                "proxy set %s: %d utterances; the uncompressed model has WER %.2f CER %.2f on it",
+                made.folder, made.size, made.score.wer, made.score.cer,
+            )  # fmt: skip
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Search a rank for every site, for the first round's compression."""
+        self._reject_stage_args("search", args, kwargs)
+        with _stage():
+            settings, loaded = self._settings(), open_baseline(self.exp_dir)
+            search, out = settings.search, settings.out_dir / "search"
+            full = sum(p.numel() for p in loaded.model.parameters())
+            sites = survey(loaded.model).sites
+            found = search_ranks(
+                loaded, extract(loaded, settings.out_dir / "proxy"),
+                geometric_space(sites, search.levels, search.min_rank), search,
+                int(full / settings.rounds.first_goal()), out,
+            )  # fmt: skip
+            logger.info(
+                "plan %s: %.2fx (%d parameters), proxy WER %.2f CER %.2f without retraining, "
+                "by %s among %d plans",
+                out / "plan.yaml", full / found.params, found.params, found.score.wer,
+                found.score.cer, found.searcher, found.evaluations,
+            )  # fmt: skip
+
+    def shrink(self, *args: Any, **kwargs: Any) -> None:
+        """Factorise, retrain with ESPnet3's trainer and search again, to the target."""
+        self._reject_stage_args("shrink", args, kwargs)
+        with _stage():
+            settings, loaded = self._settings(), open_baseline(self.exp_dir)
+            out = settings.out_dir
+            outcome = run_rounds(
+                loaded, out / "proxy", out / "dev", out, settings.rounds, settings.search,
+                first_plan=read_plan(out / "search" / "plan.yaml"),
+                retrain=functools.partial(retrain, self._plain_config()),
+            )  # fmt: skip
+            if outcome.final is None:
+                raise ShrinkError(
+                    f"no round kept dev WER within its limit (see {out}/round*/round.yaml): "
+                    "lower shrink.rounds.target, or raise shrink.rounds.epochs"
+                )
+            logger.info(
+                "target %gx %s: %.2fx, %d of %d parameters; to decode it: --stages infer measure "
+                "--training_config %s",
+                settings.rounds.target, "reached" if outcome.reached_target else "NOT reached",
+                outcome.final.compression, outcome.final.params, outcome.baseline.params,
+                out / f"round{outcome.final.round}" / CONFIG,
+            )  # fmt: skip
+
+    def shrink_report(self, *args: Any, **kwargs: Any) -> None:
+        """Decode the test sets of the inference config with every model, and report."""
+        self._reject_stage_args("shrink_report", args, kwargs)
+        with _stage():
+            out, recipe = self._settings().out_dir, Path(self.training_config.recipe_dir).resolve()
+            tag = f"{Path(self.inference_config.inference_dir).name}_report"
+            accepted = [r.parent for r in out.glob("round*/round.yaml")
+                        if read_yaml(r)["status"] == "accepted"]  # fmt: skip
+            control = [out / "control"] if (out / "control" / ".trained").exists() else []
+            for exp in [Path(self.exp_dir), *control, *sorted(accepted)]:
+                names = decode(self.inference_config, exp, tag, out / "references")
+            report.run(argparse.Namespace(
+                exp=Path(self.exp_dir), out=out, data_root=out / "references",
+                test_sets=" ".join(names), corpus=recipe.parent.name,
+                inference_tag=tag,
+                command=["python " + " ".join(sys.argv)],
+            ))  # fmt: skip
+
+    def _plain_config(self) -> dict[str, Any]:
+        return dict(OmegaConf.to_container(self.training_config, resolve=True))  # type: ignore[arg-type]
+
+    def _settings(self) -> ShrinkSettings:
+        return read_section(self._plain_config())
+
+
+@contextlib.contextmanager
+def _stage() -> Iterator[None]:
+    """End the program at an error the user can mend; ESPnet3 would print where it was raised."""
+    root = logging.getLogger()
+    root.addFilter(_is_worth_reading)
+    try:
+        yield
+    except ShrinkError as error:
+        logger.error("%s", error)
+        raise SystemExit(2) from error
+    finally:
+        root.removeFilter(_is_worth_reading)
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """espnet2 warns through the root logger, at every decoding step, of what only tracing needs."""
+    return record.levelno >= logging.ERROR

@@ -1,0 +1,17 @@
+"""Train by a finished ESPnet3 training config: python -m espnet_shrink.espnet3.train CONFIG.
+
+A process of its own, as Lightning starts its command again for every further GPU. It does not go
+through run.py, which would mix ESPnet3's default scheduler into the config's.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from espnet3.systems.base.training import train
+from espnet3.utils.logging_utils import configure_logging
+from omegaconf import OmegaConf
+
+if __name__ == "__main__":
+    configure_logging()
+    train(OmegaConf.load(sys.argv[1]))
