@@ -10,10 +10,8 @@ OUT/NAME.zip       the final model, packed
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -21,16 +19,16 @@ from espnet_shrink.compat.models import LoadedModel, find_model
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
-from espnet_shrink.files import read_yaml
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
 from espnet_shrink.proxy.kaldi import read_folder
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
+from espnet_shrink.report.write import write_report
 from espnet_shrink.rounds import Outcome, RoundsSettings, run_rounds
 from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.sources import open_source
 from espnet_shrink.stages import make_proxy, open_model
-from espnet_shrink.training import Retrain, leave_untrained, retrain
+from espnet_shrink.training import Retrain, retrain
 from espnet_shrink.training_data import training_data
 
 PROXY_SIZE = 100
@@ -90,6 +88,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
             "--target, or retrain for longer (epochs in a rounds preset)"
         )
     results = _score(request, source.config.parent, loaded, outcome)
+    write_report(results, out)
     final = out / results.final.exp
     small = dataclasses.replace(
         source, config=final / "config.yaml", checkpoint=find_model(final)[1]
@@ -100,13 +99,9 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
 
 def _how_to_train(
     request: Request, settings: RoundsSettings, loaded: LoadedModel
-) -> tuple[RoundsSettings, Retrain]:
+) -> tuple[RoundsSettings, Retrain | None]:
     if not request.retrain:
-        # One step, kept whatever it costs: there is no training that could mend it.
-        once = dataclasses.replace(
-            settings, step=2 * settings.target, control=False, wer_limit_absolute=1e9
-        )
-        return once, leave_untrained
+        return settings, None
     data = training_data(loaded, request.train, request.data, request.out / "train_data")
     return dataclasses.replace(settings, train={**data, **settings.train}), retrain
 

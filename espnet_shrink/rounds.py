@@ -33,7 +33,7 @@ from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.space import SearchSpace, geometric_space
 from espnet_shrink.settings import require
 from espnet_shrink.stages import SearchedPlan, search_ranks
-from espnet_shrink.training import Retrain
+from espnet_shrink.training import Retrain, leave_untrained
 from espnet_shrink.training import retrain as retrain_in_espnet2
 
 
@@ -124,7 +124,7 @@ def run_rounds(
     search: SearchSettings,
     ngpu: int = 0,
     first_plan: SearchedPlan | None = None,
-    retrain: Retrain = retrain_in_espnet2,
+    retrain: Retrain | None = retrain_in_espnet2,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
 
@@ -133,7 +133,8 @@ def run_rounds(
         proxy_folder: the proxy set.
         data: the whole dev set, on which rounds are accepted or rolled back.
         first_plan: a plan already searched for the first goal, instead of searching again.
-        retrain: trains what a round has factorised.
+        retrain: trains what a round has factorised. None: nothing does; then one round goes all
+            the way, and stays whatever it costs.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
@@ -161,7 +162,7 @@ class _Rounds:
         search: SearchSettings,
         ngpu: int,
         first_plan: SearchedPlan | None,
-        retrain: Retrain,
+        retrain: Retrain | None,
     ) -> None:
         self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
         self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
@@ -181,7 +182,7 @@ class _Rounds:
     def run(self) -> Outcome:
         rounds: list[Round] = []
         current, now, rollbacks = self.baseline, 1.0, 0
-        step = self.settings.step
+        step = self.settings.target if self.retrain is None else self.settings.step
         accepted: Round | None = None
         while not self.settings.reaches_target(now):
             number = len(rounds) + 1
@@ -198,7 +199,7 @@ class _Rounds:
                     break
                 step = math.sqrt(goal / now)
                 tqdm.write(f"round {number} rolled back; trying steps of {step:.2f}")
-        if self.settings.control and accepted is not None:
+        if self.settings.control and accepted is not None and self.retrain is not None:
             self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
         reached = self.settings.reaches_target(now)
         outcome = Outcome(self.costs.cost(dense_plan(self.sites)), rounds, accepted, reached)
@@ -253,13 +254,14 @@ class _Rounds:
             return Round(**read_yaml(record))
         tqdm.write(f"round {number}: aiming at {goal:.2f}x")
         found = self._search(number, goal, current)
-        epochs = self.settings.epochs_for(goal)
+        epochs = 0 if self.retrain is None else self.settings.epochs_for(goal)
         before = self._factorise_and_retrain(folder, found.plan, current, epochs)
         after = self._dev_score(load_model(*find_model(folder)))
         cost = self.costs.cost(found.plan)
+        within = after.wer <= self.limit
         done = Round(
             round=number,
-            status="accepted" if after.wer <= self.limit else "rolled_back",
+            status="accepted" if within or self.retrain is None else "rolled_back",
             target_compression=goal,
             compression=self.full / cost.params,
             **dataclasses.asdict(cost),
@@ -272,9 +274,14 @@ class _Rounds:
             ranks=dict(found.plan.ranks),
         )
         write_text(record, _dump(dataclasses.asdict(done)))
+        change = f"{before['wer']:.2f} -> {after.wer:.2f} by retraining"
+        verdict = done.status
+        if self.retrain is None:
+            change = f"{after.wer:.2f} without retraining"
+            verdict = "within it" if within else "above it, retraining would help"
         tqdm.write(
-            f"round {number}: {done.compression:.2f}x, dev WER {before['wer']:.2f} -> "
-            f"{after.wer:.2f} by retraining (limit {self.limit:.2f}): {done.status}"
+            f"round {number}: {done.compression:.2f}x, dev WER {change} "
+            f"(limit {self.limit:.2f}): {verdict}"
         )
         return done
 
@@ -297,7 +304,7 @@ class _Rounds:
             score = self._dev_score(factored)
             write_text(before, _dump(dataclasses.asdict(score)))
         plan.save(folder / "plan.yaml", base_hash=self.base_hash)
-        self.retrain(
+        (self.retrain or leave_untrained)(
             self.base_config, factored.model.state_dict(), folder, epochs,
             self.settings.learning_rate_factor, self.ngpu,
             {
@@ -318,6 +325,7 @@ class _Rounds:
     def _train_control(self, epochs: int) -> None:
         """The uncompressed baseline, trained for as many extra epochs as the accepted rounds."""
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
+        assert self.retrain is not None
         self.retrain(
             self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
             self.settings.learning_rate_factor, self.ngpu, self.settings.train,

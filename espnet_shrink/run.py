@@ -1,7 +1,7 @@
 """Run an ESPnet program with the plugin: python -m espnet_shrink.run -m espnet2.bin.asr_train ...
 
 Recipes pass `--python "python3 -m espnet_shrink.run"` to asr.sh; every ESPnet program that it
-starts then knows `adapter: espnet_shrink`, trains LSTMs on a CPU through the fused padded path, writes
+starts then builds compressed models, trains LSTMs on a CPU through the fused padded path, writes
 checkpoints whole or not at all, and starts faster, without run-time type checks.
 """
 

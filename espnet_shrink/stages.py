@@ -43,9 +43,14 @@ def open_baseline(exp: str | Path, checkpoint: str | None = None) -> LoadedModel
     Raises:
         ShrinkError: no model, or one that is compressed already.
     """
-    loaded = load_model(*find_model(exp, checkpoint))
+    return open_model(*find_model(exp, checkpoint))
+
+
+def open_model(config: Path, checkpoint: Path) -> LoadedModel:
+    """Load an uncompressed model of which the files are known; raises as `open_baseline`."""
+    loaded = load_model(config, checkpoint)
     if plan_of(loaded.model).factored:
-        raise ShrinkError(f"{exp} is compressed already: give the uncompressed model")
+        raise ShrinkError(f"{config.parent} is compressed already: give the uncompressed model")
     return loaded
 
 

@@ -8,7 +8,9 @@ import sys
 import warnings
 
 from espnet_shrink.cli import (
+    compress,
     export,
+    pack,
     proxy,
     recipe,
     report,
@@ -24,7 +26,12 @@ DESCRIPTION = """\
 Make a trained ESPnet recogniser smaller: choose a rank for every weight matrix by a search on a
 few utterances, factorise, retrain, and go on until the target compression is reached.
 
-In order:
+All of it, with any model:
+  espnet-shrink compress MODEL --data dump/raw/dev --train dump/raw/train --target 5x --out OUT
+
+MODEL is an experiment folder (config.yaml and a checkpoint), one of its files, a packed archive, or
+a tag of Hugging Face or ESPnet's model zoo. Step by step, with an experiment folder EXP:
+  espnet-shrink unpack MODEL --out EXP                                      (archives and tags)
   espnet-shrink proxy  --exp EXP --data dump/raw/dev --out OUT/proxy
   espnet-shrink space  --exp EXP --out OUT
   espnet-shrink search --exp EXP --proxy OUT/proxy --out OUT/search --target 2
@@ -32,12 +39,12 @@ In order:
   espnet-shrink report --exp EXP --out OUT --data_root dump/raw --test_sets "test" \\
                        --inference_tag TAG
   espnet-shrink export --exp OUT/roundN --dense|--onnx --out DIR
+  espnet-shrink pack   --exp OUT/roundN --base EXP --report OUT --out MODEL.zip
 
-EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth). Run from the
-recipe folder, since the paths in ESPnet's configs are relative to it. Each of these verbs resumes
-where it was cut off, and does nothing when its result is there already."""
+Run from the recipe folder, since the paths in ESPnet's configs are relative to it. Each step
+resumes where it was cut off, and does nothing when its result is there already."""
 
-VERBS = [unpack, proxy, space, search, rounds, report, export, recipe]
+VERBS = [compress, unpack, proxy, space, search, rounds, report, export, pack, recipe]
 
 
 def parser() -> argparse.ArgumentParser:

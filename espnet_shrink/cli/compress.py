@@ -39,10 +39,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.compress import Request, compress
-    from espnet_shrink.files import write_text
-    from espnet_shrink.report.page import report_html
-    from espnet_shrink.report.results import save
-    from espnet_shrink.report.tables import results_md, results_text
+    from espnet_shrink.report.tables import results_text
     from espnet_shrink.rounds import RoundsSettings
     from espnet_shrink.search.loop import SearchSettings
     from espnet_shrink.settings import load_settings
@@ -67,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _times(text: str) -> float:
-    """"5x" or "5" as a number."""
+    """ "5x" or "5" as a number."""
     try:
         return float(text.removesuffix("x"))
     except ValueError as error:

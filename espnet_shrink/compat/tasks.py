@@ -21,11 +21,13 @@ class Task:
         name: as in espnet2.tasks.NAME, espnet2.bin.NAME_train and NAME_train_config of a zip.
         class_name: the task's class in espnet2.tasks.NAME.
         packed_as: first word of the keys in a packed model (asr_train_config, asr_model_file).
+        inference: module in espnet2.bin and class that decode.
     """
 
     name: str
     class_name: str
     packed_as: str
+    inference: tuple[str, str]
 
     def builder(self) -> Any:
         """The task's class, with `build_model_from_file` and its kin."""
@@ -47,12 +49,17 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("asr", "ASRTask", "asr"),
-        Task("asr_transducer", "ASRTransducerTask", "asr"),
-        Task("lm", "LMTask", "lm"),
-        Task("s2t", "S2TTask", "s2t"),
-        Task("st", "STTask", "st"),
-        Task("slu", "SLUTask", "slu"),
+        Task("asr", "ASRTask", "asr", ("asr_inference", "Speech2Text")),
+        Task(
+            "asr_transducer",
+            "ASRTransducerTask",
+            "asr",
+            ("asr_transducer_inference", "Speech2Text"),
+        ),
+        Task("lm", "LMTask", "lm", ("lm_inference", "GenerateText")),
+        Task("s2t", "S2TTask", "s2t", ("s2t_inference", "Speech2Text")),
+        Task("st", "STTask", "st", ("st_inference", "Speech2Text")),
+        Task("slu", "SLUTask", "slu", ("slu_inference", "Speech2Understand")),
     )
 }
 

@@ -50,10 +50,11 @@ class Scorer:
         loaded: LoadedModel,
         data: FeatureSet,
         decompositions: Mapping[str, Decomposition] | None = None,
+        only: str | None = None,
     ) -> None:
         self.model = loaded.model
         self.data = data
-        self.decoders = decoders_of(self.model)
+        self.decoders = [d for d in decoders_of(self.model) if only in (None, d.name)]
         if not self.decoders:
             raise ShrinkError(
                 f"{loaded.config}: nothing in this model can be decoded greedily: it has no CTC "

@@ -13,6 +13,7 @@ from espnet_shrink.files import read_yaml
 
 LM = "lm"
 TREE = "packed"
+RECORD = "source.yaml"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Source:
 def describe(origin: str, config: Path, checkpoint: Path) -> Source:
     """The source of which `config` and `checkpoint` are known."""
     folder = config.parent
+    if (folder / RECORD).exists():  # made of an archive or a tag
+        origin = str(read_yaml(folder / RECORD)["origin"])
     lm = folder / LM
     lm_config, lm_checkpoint = find_model(lm) if (lm / "config.yaml").exists() else (None, None)
     named = (Path(name) for _, name in named_files(read_yaml(config)))

@@ -21,9 +21,9 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import lock_folder, read_yaml, write_text
 from espnet_shrink.sources.archive import Packed
 from espnet_shrink.sources.contents import check_contents
-from espnet_shrink.sources.source import LM, TREE
+from espnet_shrink.sources.source import LM, RECORD, TREE
 
-CONFIG, RECORD = "config.yaml", "source.yaml"
+CONFIG = "config.yaml"
 # The names that recipes decode with when they are not told others.
 CHECKPOINT, LM_CHECKPOINT = "valid.acc.ave.pth", "valid.loss.ave.pth"
 
