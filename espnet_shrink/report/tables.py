@@ -11,7 +11,7 @@ NONE = "-"
 BETTER = "*"
 VARIANTS_NOTE = (
     "Greedy rows are to be held against each other, not against the beam search of the others. "
-    "Memory is that of the weights."
+    "Memory is that of the weights. RTFs compare only if the machine was equally idle for each."
 )
 
 
