@@ -244,6 +244,21 @@ def test_stages_of_compression_run_in_the_folder_of_another_recipe(finished, els
     assert {"small/RESULTS.md", "small/round2/config.yaml", "data/stats.npz"} < set(names)
 
 
+def test_the_dev_set_may_be_among_the_test_sets(finished, elsewhere):
+    """asr.sh then decodes it as org/dev."""
+    there = elsewhere(finished)
+    for folder in [there / "dump" / "raw", *there.glob("**/decode")]:
+        (folder / "org").mkdir()
+        shutil.copytree(folder / "test", folder / "org" / "test")
+        shutil.rmtree(folder / "test" / "logdir", ignore_errors=True)
+    done = run_there(
+        there, *MODEL, "--valid_set", "test", "--stage", 21, "--stop_stage", 21,
+        "--shrink_exp", "small", "--inference_tag", "decode",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "tones, org/test" in done.stdout and "tones, test" not in done.stdout
+
+
 CLUSTER = """\
 #!/usr/bin/env bash
 # A stand-in for slurm.pl: [OPTION VALUE]... LOG COMMAND...

@@ -16,7 +16,7 @@ asr_exp=         # the uncompressed model
 shrink_exp=      # where all of this goes
 data_root=       # dump/raw
 valid_set=       # dev data: the only data on which anything is chosen
-test_sets=       # decoded at the end, for the report
+test_sets=       # decoded at the end, for the report; the dev set may be one of them
 inference_tag=
 inference_asr_model=
 target=
@@ -39,6 +39,12 @@ asr_opts=("$@")
 model=(--exp "${asr_exp}" --checkpoint "${inference_asr_model}")
 
 dev=${data_root}/${valid_set}
+decoded_sets=
+for name in ${test_sets}; do
+    # The dev set among them is decoded by asr.sh as it was before stage 4.
+    [ "${name}" != "${valid_set}" ] || name=org/${name}
+    decoded_sets+="${name} "
+done
 here=$(dirname "$0")
 tied=()
 if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
@@ -53,8 +59,9 @@ submit() {
     fi
     log "A job of cmd_backend=${cmd_backend}, log: '${output}'"
     mkdir -p "${shrink_exp}/log"
+    # Not tied: interrupted, the backend's script still has to take the job from the queue.
     # shellcheck disable=SC2086
-    ${tied[@]+"${tied[@]}"} ${command} "${output}" python3 -W ignore -m espnet_shrink.cli "$@" || status=$?
+    ${command} "${output}" python3 -W ignore -m espnet_shrink.cli "$@" || status=$?
     { sed '/^#/d' "${output}" || true; } | tail -n 1 # what the verb said last, of success or of failure
     [ "${status}" -eq 0 ] || fail "the job failed, see ${output}"
 }
@@ -127,7 +134,7 @@ fi
 if runs 21; then
     log "Stage 21: Report -> ${shrink_exp}/{results.json,RESULTS.md,report.html,*.png}"
     shrink report --exp "${asr_exp}" --out "${shrink_exp}" --data_root "${data_root}" \
-        --test_sets "${test_sets}" --inference_tag "${inference_tag}" --corpus "${corpus}" \
+        --test_sets "${decoded_sets}" --inference_tag "${inference_tag}" --corpus "${corpus}" \
         --command "${run_command}" | tee "${shrink_exp}/summary.txt"
 fi
 
