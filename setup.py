@@ -44,6 +44,7 @@ setup(
     package_data={"espnet_shrink": ["**/*.yaml", "**/*.j2", "**/*.html"]},
     install_requires=[
         "espnet>=202511",
+        "espnet_model_zoo",  # model tags; ESPnet's own from_pretrained needs it too
         "torch",
         "torchaudio",  # ESPnet 202511 imports it without requiring it
         "editdistance",  # ESPnet 202611 imports it in training without requiring it
@@ -63,7 +64,20 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],  # synthesises the embedded corpus
-        "dev": ["filelock", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+        "onnx": ["onnx", "onnxruntime"],
+        "espnet3": ["espnet[train]>=202609"],
+        "dev": [
+            "filelock",
+            "mypy",
+            "onnx",
+            "onnxruntime",
+            "openai-whisper",  # ESPnet's Whisper models are built from it
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "types-PyYAML",
+            'espnet[train]>=202609; python_version >= "3.12"',
+        ],
     },
     entry_points={"console_scripts": ["espnet-shrink = espnet_shrink.cli:main"]},
 )

@@ -144,15 +144,10 @@ if runs 22; then
     final=${shrink_exp}/${final}
     packed=${final}/${final##*/}_${inference_asr_model%.*}.zip
     log "Stage 22: Pack ${packed}"
-    options=()
-    files=$(python3 "${here}/packed_files.py" "${final}/config.yaml")
-    for file in ${files} "${shrink_exp}/RESULTS.md"; do
-        options+=(--option "${file}")
-    done
-    python3 -m espnet_shrink.run -m espnet2.bin.pack asr "${options[@]}" \
-        --asr_train_config "${final}/config.yaml" --asr_model_file "${final}/${inference_asr_model}" \
-        --outpath "${final}/.part.zip" > "${final}/pack.log"
-    mv "${final}/.part.zip" "${packed}"
+    lm=
+    if [ "$(option use_lm)" = true ]; then lm=$(option lm_exp); fi
+    shrink pack --exp "${final}" --checkpoint "${inference_asr_model}" --base "${asr_exp}" \
+        --report "${shrink_exp}" --out "${packed}" ${lm:+--lm "${lm}"} > "${final}/pack.log"
     # The table last, where a user looks first.
     [ ! -f "${shrink_exp}/summary.txt" ] || cat "${shrink_exp}/summary.txt"
     echo "packed: ${packed}"
