@@ -24,7 +24,7 @@ from espnet_shrink.cost import Cost, CostModel
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.lowrank.sites import describe, survey
 from espnet_shrink.plan import Plan, dense_plan
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Score, Scorer
@@ -180,6 +180,9 @@ class _Rounds:
         self.limit = self._limit()
 
     def run(self) -> Outcome:
+        if not self._folder(1).exists():
+            for line in describe(survey(self.baseline.model)):
+                tqdm.write(f"not compressed: {line}")
         rounds: list[Round] = []
         current, now, rollbacks = self.baseline, 1.0, 0
         step = self.settings.target if self.retrain is None else self.settings.step

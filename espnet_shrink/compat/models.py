@@ -103,8 +103,13 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     check_choices(task, described, config)
     try:
         model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
+    except ImportError as error:
+        raise ShrinkError(
+            f"{config} needs a package that ESPnet takes from elsewhere: {error}: install it "
+            "(ESPnet's tools/installers have the scripts)"
+        ) from error
     except (
-        RuntimeError, AssertionError, TypeError, AttributeError, ValueError, KeyError, ImportError,
+        RuntimeError, AssertionError, TypeError, AttributeError, ValueError, KeyError,
     ) as error:  # fmt: skip
         detail = " ".join(str(error).split())[:400]
         raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
