@@ -1,0 +1,30 @@
+"""A model compressed under one ESPnet loads and decodes the same under the other."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_architectures import hypotheses
+
+from espnet_shrink.compat.models import load_model
+from espnet_shrink.lowrank.build import plan_of
+from espnet_shrink.sources import open_source
+
+MADE = sorted((Path(__file__).parent / "both_espnets").glob("*.zip"))
+
+
+@pytest.mark.parametrize("archive", MADE, ids=lambda path: path.stem)
+def test_it_decodes_what_the_espnet_that_made_it_decoded(archive, tmp_path):
+    source = open_source(str(archive), tmp_path / "exp")
+    loaded = load_model(source.config, source.checkpoint)
+    assert plan_of(loaded.model).factored
+    expected = json.loads(archive.with_suffix(".json").read_text(encoding="utf-8"))
+    found = hypotheses(archive.stem.split("_", 1)[1], loaded)
+    assert any(len(tokens) > 2 for tokens, _ in expected)
+    for (tokens, score), (wanted, wanted_score) in zip(found, expected, strict=True):
+        assert tokens == wanted
+        assert score == pytest.approx(wanted_score, rel=1e-4, abs=1e-4)
+
+
+def test_both_are_here():
+    assert {path.stem.split("_")[0] for path in MADE} == {"202511", "202611"}
