@@ -28,3 +28,18 @@ def test_it_decodes_what_the_espnet_that_made_it_decoded(archive, tmp_path):
 
 def test_both_are_here():
     assert {path.stem.split("_")[0] for path in MADE} == {"202511", "202611"}
+
+
+def test_a_plain_conformer_of_an_older_espnet_is_not_refused(tmp_path):
+    """Its checkpoint has names that ESPnet 202611 renames while it loads."""
+    import torch
+    from architectures import make
+
+    loaded = make("conformer", tmp_path / "exp")
+    state = torch.load(loaded.checkpoint, weights_only=True)
+    new, old = "encoder.embed.out.", "encoder.embed.out.0."
+    if f"{old}weight" not in state:
+        state = {key.replace(new, old): value for key, value in state.items()}
+        torch.save(state, loaded.checkpoint)
+    again = load_model(loaded.config, loaded.checkpoint).model.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in loaded.model.state_dict().items())

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from espnet_shrink.checkpoints import is_factor, read_checkpoint
+from espnet_shrink.compat.renames import translate, translate_checkpoints_of
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_atomically
 
@@ -60,8 +61,13 @@ def skip_type_checks() -> None:
 def _add_adapter(module: Any) -> None:
     def create(model: torch.nn.Module, **conf: Any) -> None:
         from espnet_shrink.lowrank.build import build_from_conf
+        from espnet_shrink.lowrank.sites import survey
 
+        if isinstance(conf.get("ranks"), dict):
+            names = translate(conf["ranks"], {site.name for site in survey(model).sites})
+            conf["ranks"] = {names[name]: rank for name, rank in conf["ranks"].items()}
         build_from_conf(model, conf)
+        translate_checkpoints_of(model)
 
     module.create_adapter_fn_table[ADAPTER] = create
 
@@ -88,6 +94,7 @@ def check_keys(
 ) -> None:
     """Raise ShrinkError if a checkpoint with `keys` is not all of a compressed `model`."""
     wanted = set(model.state_dict())
+    keys = set(translate(keys, wanted).values())
     missing, unexpected = sorted(wanted - keys), sorted(keys - wanted)
     # ESPnet leaves some keys out on purpose (frozen upstreams); ours never miss one.
     if (missing or unexpected) and (compressed or any(map(is_factor, unexpected))):

@@ -118,7 +118,5 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
             f"{config} names a file that is missing: {error.filename} (paths in an ESPnet config "
             "are relative to the recipe folder: run from there)"
         ) from error
-    wanted = set(model.state_dict())
-    if wanted != set(state):
-        check_keys(model, set(state), True, config, checkpoint)
+    check_keys(model, set(state), True, config, checkpoint)
     return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)
