@@ -9,6 +9,7 @@ import warnings
 
 from espnet_shrink.cli import (
     export,
+    inspect,
     proxy,
     recipe,
     report,
@@ -37,7 +38,7 @@ EXP is an ordinary ESPnet experiment folder (config.yaml and valid.acc.ave.pth).
 recipe folder, since the paths in ESPnet's configs are relative to it. Each of these verbs resumes
 where it was cut off, and does nothing when its result is there already."""
 
-VERBS = [unpack, proxy, space, search, rounds, report, export, recipe]
+VERBS = [unpack, inspect, proxy, space, search, rounds, report, export, recipe]
 
 
 def parser() -> argparse.ArgumentParser:
