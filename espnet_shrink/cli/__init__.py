@@ -10,6 +10,7 @@ import warnings
 from espnet_shrink.cli import (
     compress,
     export,
+    inspect,
     pack,
     proxy,
     recipe,
@@ -31,6 +32,7 @@ All of it, with any model:
 
 MODEL is an experiment folder (config.yaml and a checkpoint), one of its files, a packed archive, or
 a tag of Hugging Face or ESPnet's model zoo. Step by step, with an experiment folder EXP:
+  espnet-shrink inspect MODEL --plot spectra.png
   espnet-shrink unpack MODEL --out EXP                                      (archives and tags)
   espnet-shrink proxy  --exp EXP --data dump/raw/dev --out OUT/proxy
   espnet-shrink space  --exp EXP --out OUT
@@ -44,7 +46,7 @@ a tag of Hugging Face or ESPnet's model zoo. Step by step, with an experiment fo
 Run from the recipe folder, since the paths in ESPnet's configs are relative to it. Each step
 resumes where it was cut off, and does nothing when its result is there already."""
 
-VERBS = [compress, unpack, proxy, space, search, rounds, report, export, pack, recipe]
+VERBS = [compress, inspect, unpack, proxy, space, search, rounds, report, export, pack, recipe]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -76,9 +76,7 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
-        samples = _as_in_training(loaded, samples, rate_hz)
-        given, length = features_of(loaded.model, samples[None], torch.tensor([len(samples)]))
-        features.append(given[0, : int(length[0])])
+        features.append(encoder_input(loaded, samples))
         tokens.append(codec.to_ids(utterance.text))
     return FeatureSet(utterances, features, tokens, seconds)
 
@@ -89,10 +87,26 @@ def sampling_rate_hz(loaded: LoadedModel) -> int:
     return int(humanfriendly.parse_size(str(conf.get("fs", 16000))))
 
 
-def _as_in_training(loaded: LoadedModel, samples: torch.Tensor, rate_hz: int) -> torch.Tensor:
-    """Speech-to-text (OWSM) models know audio of one length only; others take it as it is."""
+def fixed_length_s(loaded: LoadedModel) -> float | None:
+    """Seconds of the one length of audio that a speech-to-text (OWSM) model knows; None of others.
+
+    What is shorter is padded and what is longer is cut.
+    """
     if loaded.task.name != "s2t":
-        return samples
+        return None
     conf = getattr(loaded.args, "preprocessor_conf", None) or {}
-    length = int(conf.get("speech_length", 30) * rate_hz)
-    return torch.nn.functional.pad(samples, (0, max(0, length - len(samples))))[:length]
+    return float(conf.get("speech_length", 30))
+
+
+@torch.no_grad()
+def encoder_input(loaded: LoadedModel, samples: torch.Tensor) -> torch.Tensor:
+    """Audio (N,) to what the encoder is given: features (frames, dims), or audio, as in training.
+
+    A model without a frontend whose data is features may be given those, (N, dims).
+    """
+    seconds = fixed_length_s(loaded)
+    if seconds is not None:
+        length = int(seconds * sampling_rate_hz(loaded))
+        samples = torch.nn.functional.pad(samples, (0, max(0, length - len(samples))))[:length]
+    given, lengths = features_of(loaded.model, samples[None], torch.tensor([len(samples)]))
+    return given[0, : int(lengths[0])]

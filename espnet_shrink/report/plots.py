@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox
 
 from espnet_shrink.files import write_atomically
 from espnet_shrink.report.results import Results, Round
-from espnet_shrink.report.tables import round_name
+from espnet_shrink.report.tables import round_name, shorten
 
 WIDTH_INCHES, DPI = 8.0, 150
 
@@ -60,7 +60,7 @@ def plot_ranks(results: Results, path: str | os.PathLike[str]) -> None:
     rounds = results.accepted
     full_ranks = {site: full for r in rounds for site, full in r.full_ranks.items()}
     sites = list(full_ranks)
-    colours = [to_hex(c) for c in matplotlib.colormaps["viridis"](_spread(len(rounds)))]
+    colours = [to_hex(c) for c in matplotlib.colormaps["viridis"](spread(len(rounds)))]
     bar = 0.8 / max(len(rounds), 1)
     with matplotlib.rc_context(STYLE):
         bar_inches = 0.26 if len(rounds) == 1 else 0.13
@@ -74,7 +74,7 @@ def plot_ranks(results: Results, path: str | os.PathLike[str]) -> None:
             for row, site in enumerate(sites):
                 if site in r.ranks:
                     _rank_bar(axes, r, site, row + (index + 0.5) * bar - 0.4, bar, colour)
-        axes.set_yticks(range(len(sites)), [_shorten(site) for site in sites], fontsize=8)
+        axes.set_yticks(range(len(sites)), [shorten(site) for site in sites], fontsize=8)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(max(len(sites), 1) - 0.5, -0.5)
         axes.set_xlim(0, 1.12)
@@ -241,16 +241,9 @@ def _rank_bar(axes: Axes, r: Round, site: str, y: float, height: float, colour: 
     axes.text(share + 0.006, y, str(rank), va="center_baseline", fontsize=6.5, color="#222222")
 
 
-def _spread(count: int) -> list[float]:
+def spread(count: int) -> list[float]:
     """Places on a colour map for `count` rounds, without its palest end."""
     return [0.15 + 0.65 * index / max(count - 1, 1) for index in range(count)]
-
-
-def _shorten(name: str, longest: int = 44) -> str:
-    """Cut the middle out of a long name: its start and end tell sites apart."""
-    if len(name) <= longest:
-        return name
-    return name[: longest // 2] + "…" + name[-(longest // 2 - 1) :]
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -197,11 +197,11 @@ def results_text(results: Results) -> str:
         table = main_table(results, [name])
         # The set is named once above the table: its columns need not repeat it.
         header = (*table.header[:5], "WER % [95 %]", "CER %", "RTF")
-        parts.append(f"{results.corpus}, {name}\n" + _aligned(Table(header, table.rows)))
+        parts.append(f"{results.corpus}, {name}\n" + aligned(Table(header, table.rows)))
         if results.variants:
             forms = variants_table(results, [name])
             short = (*forms.header[:3], "WER % [95 %]", "CER %", "RTF")
-            parts.append(_aligned(Table(short, forms.rows), 3) + f"\n{VARIANTS_NOTE}")
+            parts.append(aligned(Table(short, forms.rows), 3) + f"\n{VARIANTS_NOTE}")
     parts.append("\n".join(notes(results)))
     parts += [verdict(results, name) for name in results.sets]
     return "\n\n".join(parts) + "\n"
@@ -233,15 +233,23 @@ def markdown(table: Table) -> str:
     return "\n".join("|" + "|".join(cells) + "|" for cells in [lines[0], rule, *lines[1:]])
 
 
-def _aligned(table: Table, wer: int = 5) -> str:
+def aligned(table: Table, left: int = 5) -> str:
+    """For the terminal; the first column and column `left` are set to the left."""
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
     text = [
         "  ".join(
             # The mark of the better baseline hangs to the right: the numbers above it line up.
-            cell.ljust(width) if column in (0, wer) else cell.rjust(width)
+            cell.ljust(width) if column in (0, left) else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
     return "\n".join([text[0], "-" * (sum(widths) + 2 * len(widths) - 2), *text[1:]])
+
+
+def shorten(name: str, longest: int = 44) -> str:
+    """Cut the middle out of a long name: its start and end tell sites apart."""
+    if len(name) <= longest:
+        return name
+    return name[: longest // 2] + "…" + name[-(longest // 2 - 1) :]
