@@ -20,7 +20,7 @@ from conftest import ENVIRONMENT, python, tree
 from packing import BPE, LM, MODEL, STATS
 
 from espnet_shrink.compat.models import find_model, load_model
-from espnet_shrink.compat.text import token_ids
+from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.sources import Source, open_source
@@ -32,7 +32,7 @@ def numbers(root: Path, config: Path, checkpoint: Path) -> tuple[torch.Tensor, t
     """Log-probabilities of CTC and of the decoder for an utterance and its tokens."""
     loaded = load_model(config, checkpoint)
     wav = torch.from_numpy(soundfile.read(root / "wav/dev1-01.wav", dtype="float32")[0])[None]
-    ids = torch.tensor([token_ids(loaded.task, loaded.args)("ab cd")])
+    ids = torch.tensor([text_codec(loaded).to_ids("ab cd")])
     with torch.no_grad():
         encoded, lengths = loaded.model.encode(wav, torch.tensor([wav.shape[1]]))
         start = torch.tensor([[loaded.model.sos, *ids[0].tolist()]])
