@@ -102,8 +102,10 @@ def _how_to_train(
 ) -> tuple[RoundsSettings, Retrain | None]:
     if not request.retrain:
         return settings, None
-    data = training_data(loaded, request.train, request.data, request.out / "train_data")
-    return dataclasses.replace(settings, train={**data, **settings.train}), retrain
+    train = training_data(
+        loaded, request.train, request.data, request.out / "train_data", settings.train
+    )
+    return dataclasses.replace(settings, train=train), retrain
 
 
 def _score(request: Request, base: Path, loaded: LoadedModel, outcome: Outcome) -> Results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,23 @@ TASKS = ("asr", "asr_transducer", "slu")  # whose training reads speech and text
 
 
 def training_data(
-    loaded: LoadedModel, train: Path | None, valid: Path, out: Path
+    loaded: LoadedModel, train: Path | None, valid: Path, out: Path, preset: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Keys for a training config: the data of `train` and `valid`, with shapes written to `out`.
 
     Args:
-        train: Kaldi-style folder; None: the data that the model's config names.
+        train: Kaldi-style folder; None: the data that the preset or the model's config names.
+        preset: the `train` section of a rounds preset; it has the last word.
+    Returns:
+        `preset` with the keys that were found.
 
     Raises:
         ShrinkError: no training data, bad data, or a task that trains on more than speech and text.
     """
     if train is None:
-        _check_own(loaded)
-        return {}
+        if "train_data_path_and_name_and_type" not in preset:
+            _check_own(loaded)
+        return dict(preset)
     if loaded.task.name not in TASKS:
         raise ShrinkError(
             f"--train gives speech and text, but a model of the task {loaded.task.name} trains on "
@@ -44,7 +48,7 @@ def training_data(
             [str(folder / "text"), "text", "text"],
         ]
         keys[f"{name}_shape_file"] = _shapes(loaded, utterances, out / name)
-    return keys
+    return {**keys, **preset}
 
 
 def _check_own(loaded: LoadedModel) -> None:

@@ -16,6 +16,9 @@ def add(verbs: Verbs) -> None:
     add_out(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
     verb.add_argument("--data", type=Path, required=True, help="dev set, to accept rounds on")
+    verb.add_argument(
+        "--train", type=Path, help="training set; by default what EXP's config.yaml names"
+    )
     verb.add_argument("--plan", type=Path, help="plan.yaml for the first round")
     verb.add_argument("--config", type=Path, help="rounds preset, as conf/rounds.yaml")
     verb.add_argument("--search_config", type=Path, help="search preset, as conf/search.yaml")
@@ -26,15 +29,20 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
+    import dataclasses
+
     from espnet_shrink.rounds import RoundsSettings, run_rounds
     from espnet_shrink.search.loop import SearchSettings
     from espnet_shrink.settings import load_settings
     from espnet_shrink.stages import open_baseline, read_plan
+    from espnet_shrink.training_data import training_data
 
     settings = load_settings(RoundsSettings, args.config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
     loaded = open_baseline(args.exp, args.checkpoint)
+    train = training_data(loaded, args.train, args.data, args.out / "train_data", settings.train)
+    settings = dataclasses.replace(settings, train=train)
     outcome = run_rounds(loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan)
     if outcome.final is None:
         raise ShrinkError(

@@ -23,7 +23,7 @@ TEMPLATE = """\
 # {{ name }}
 
 {{ base.origin }}, made {{ '%.2f' | format(results.final.compression) }} times smaller by
-low-rank factorisation with [espnet_shrink](https://pypi.org/project/espnet_shrink/): {{
+low-rank factorisation with `espnet_shrink`: {{
 '{:,}'.format(results.final.params) }} of {{ '{:,}'.format(results.baseline.params) }} parameters.
 
 ## Use
@@ -41,10 +41,13 @@ model = {{ inference_class }}.from_pretrained("{{ archive }}")
 
 ## Before and after
 
+Measured on {{ results.corpus }}.
+
 {{ main }}
 
-{% for note in notes %}- {{ note }}
+{% for note in notes %}- {{ note | replace('*', '\\*') }}
 {% endfor %}
+
 {% for verdict in verdicts %}{{ verdict }}
 
 {% endfor -%}

@@ -132,6 +132,7 @@ if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
 
 # The model first of all, once asr.sh has seen that it knows its options. It brings its own tokens and
 # statistics, so that data is prepared (stages 1-4) and nothing is trained (5-11).
+train_data=
 if [ -n "${download_model}" ]; then
     asr_opts+=(--skip_stages "5 6 7 8 9 10 11")
     ./asr.sh "${asr_opts[@]}" --stage 16 --stop_stage 15
@@ -140,6 +141,7 @@ if [ -n "${download_model}" ]; then
         python3 -W ignore -m espnet_shrink.cli unpack "${download_model}" --out "${asr_exp}"
     )
     [ ! -d "${asr_exp}/lm" ] || asr_opts+=(--lm_exp "${asr_exp}/lm")
+    train_data=${dumpdir}/raw/${train_set}  # its config names its authors' data
 fi
 
 # Data first: stages 6 and on need what stages 1-5 leave.
@@ -162,7 +164,7 @@ if [ "${stop_stage}" -ge 16 ]; then
         --corpus "${corpus}" --asr_exp "${asr_exp}" --shrink_exp "${shrink_exp}" \
         --data_root "${dumpdir}/raw" --valid_set "${valid_set}" --test_sets "${test_sets}" \
         --inference_tag "${inference_tag}" --inference_asr_model "${inference_asr_model}" \
-        --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \
+        --train_data "${train_data}" --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \
         --proxy_size "${proxy_size}" --seed "${seed}" --run_command "${command}" \
         -- "${asr_opts[@]}"
 fi

@@ -19,6 +19,7 @@ valid_set=       # dev data: the only data on which anything is chosen
 test_sets=       # decoded at the end, for the report; the dev set may be one of them
 inference_tag=
 inference_asr_model=
+train_data=      # to retrain on; empty: what the config of asr_exp names
 target=
 rounds_config=conf/rounds.yaml
 search_config=conf/search.yaml
@@ -101,7 +102,7 @@ if runs 19; then
     submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
         --config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
-        ${target:+--target "${target}"}
+        ${train_data:+--train "${train_data}"} ${target:+--target "${target}"}
 fi
 
 if runs 20; then
