@@ -11,12 +11,13 @@ import yaml
 from conftest import compress, tree
 from families import CONFORMER, TRANSFORMER, compressed_model, plain_model
 
+from espnet_shrink.compat.text import text_codec
 from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.decoders import decoders_of
 from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.greedy import decode
-from espnet_shrink.proxy.score import _no_dropout
+from espnet_shrink.proxy.greedy import decode, views_of
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
@@ -65,8 +66,8 @@ def features(frames, seed=0):
 
 @torch.no_grad()
 def encoded_by_torch(loaded, x):
-    with _no_dropout(loaded.model):
-        return loaded.model.encoder(torch.from_numpy(x)[None], torch.tensor([len(x)]))[:2]
+    model = views_of(loaded.model)[0]  # ESPnet's RNNP drops out in eval mode too
+    return model.encoder(torch.from_numpy(x)[None], torch.tensor([len(x)]))[:2]
 
 
 def close(found, expected):
@@ -121,8 +122,8 @@ def test_exporting_leaves_the_model_as_it_was(exported, tmp_path):
     before = copy.deepcopy(loaded.model)
     export_onnx(loaded, tmp_path / "onnx", int8=False)
     x = torch.from_numpy(features(70))[None]
-    with torch.no_grad(), _no_dropout(loaded.model), _no_dropout(before):
-        a, b = (m.encoder(x, torch.tensor([70]))[0] for m in (before, loaded.model))
+    with torch.no_grad():
+        a, b = (views_of(m)[0].encoder(x, torch.tensor([70]))[0] for m in (before, loaded.model))
     assert torch.equal(a, b) and not loaded.model.training
 
 
@@ -154,7 +155,8 @@ def test_attention_greedy_is_the_best_token_of_espnets_score_at_each_step(export
 
 
 def greedy_by_torch(loaded, data):
-    return decode(loaded.model, data.features, ["ctc", "attention"])
+    prompt = text_codec(loaded).prompt
+    return decode(views_of(loaded.model), data.features, decoders_of(loaded.model), prompt)
 
 
 def test_hypotheses_of_a_trained_model_are_those_of_torch(small):

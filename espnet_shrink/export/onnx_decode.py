@@ -24,6 +24,7 @@ from espnet_shrink.files import read_yaml, write_text
 from espnet_shrink.proxy.decoders import ctc
 from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import FeatureSet, extract
+from espnet_shrink.proxy.greedy import views_of
 from espnet_shrink.report.wer import bootstrap_interval, score
 
 RESULTS = "results.yaml"
@@ -99,9 +100,10 @@ def _systems(
     weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
     disk_mib = loaded.checkpoint.stat().st_size / 2**20
     shortest = int(read_yaml(folder / "meta.yaml")["shortest_frames"])
+    model = views_of(loaded.model)[0]
 
     def by_torch(x: torch.Tensor) -> list[int]:
-        return _torch_greedy(loaded.model, x) if len(x) >= shortest else []
+        return _torch_greedy(model, x) if len(x) >= shortest else []
 
     yield "torch, CTC greedy", by_torch, disk_mib, weights / 2**20
     for name, eight in (("ONNX", False), ("ONNX int8", True))[: 2 if int8 else 1]:
