@@ -1,6 +1,6 @@
 """One model, one data folder, one command: proxy set, rounds, scores, report and archive.
 
-OUT/base/          the model, if it was an archive or a tag
+OUT/base/          the model: its hypotheses, and all of it if it was an archive or a tag
 OUT/proxy/         the proxy set, chosen from DATA
 OUT/roundN/        ESPnet experiment folders
 OUT/results.json, RESULTS.md, report.html, wer.png, ranks.png
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_shrink.compat.models import LoadedModel, find_model
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
+from espnet_shrink.files import write_text
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
 from espnet_shrink.proxy.kaldi import read_folder
 from espnet_shrink.report.collect import Sources, collect
@@ -87,7 +88,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
             f"no round kept dev WER within its limit (see {out}/round*/round.yaml): lower "
             "--target, or retrain for longer (epochs in a rounds preset)"
         )
-    results = _score(request, source.config.parent, loaded, outcome)
+    results = _score(request, loaded, outcome)
     write_report(results, out)
     final = out / results.final.exp
     small = dataclasses.replace(
@@ -108,7 +109,7 @@ def _how_to_train(
     return dataclasses.replace(settings, train=train), retrain
 
 
-def _score(request: Request, base: Path, loaded: LoadedModel, outcome: Outcome) -> Results:
+def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
     """Decode DATA greedily with every system, by the decoder that serves the base model best."""
     decoder = best_decoder(loaded, request.data)
     tag = f"decode_greedy_{decoder}"
@@ -117,8 +118,13 @@ def _score(request: Request, base: Path, loaded: LoadedModel, outcome: Outcome) 
     control = request.out / "control"
     if (control / ".trained").exists():
         exps.append(control)
-    for exp in (base, *exps):
-        decode_set(exp, request.data, decoder, exp / tag / request.data.name)
+    hypotheses = Path(tag) / request.data.name
+    base = request.out / "base"  # not in the user's folder
+    if not (base / "config.yaml").exists():
+        write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
+    decode_set(loaded, request.data, decoder, base / hypotheses)
+    for exp in exps:
+        decode_set(load_model(*find_model(exp)), request.data, decoder, exp / hypotheses)
     return collect(
         Sources(base, request.out, request.data.parent, [request.data.name], tag,
                 f"{request.data.name} (dev data; greedy, {decoder})", [request.command])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.files import write_text
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Scorer, errors
@@ -18,14 +18,13 @@ def best_decoder(loaded: LoadedModel, data: Path) -> str:
     return min(found, key=lambda name: errors(features.references, found[name]).wer)
 
 
-def decode_set(exp: Path, data: Path, decoder: str, folder: Path) -> None:
-    """Decode `data` with the model in `exp`: `folder`/text, and the real-time factor in its log.
+def decode_set(loaded: LoadedModel, data: Path, decoder: str, folder: Path) -> None:
+    """Decode `data`: `folder`/text, and the real-time factor in its log, unless they are there.
 
     All cores work at once, on batches, with the features already computed; the factor says so.
     """
     if (folder / "text").exists():
         return
-    loaded = load_model(*find_model(exp))
     features = extract(loaded, data)
     scorer = Scorer(loaded, features, only=decoder)
     scorer.hypotheses()  # warm
