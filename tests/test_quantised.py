@@ -116,8 +116,8 @@ def stage_20(folder: Path, *asr_opts: str) -> list[list[str]]:
     """The calls of asr.sh that stage 20 of local/shrink.sh makes with one accepted round."""
     shutil.copytree(EGS / "librispeech/asr_shrink/local", folder / "local")
     for path, text in {
-        "asr.sh": FAKE_ASR_SH, "path.sh": "", "exp/asr/config.yaml": "", "out/rounds.yaml":
-        "final: 1\n", "out/round1/round.yaml": "status: accepted\n",
+        "asr.sh": FAKE_ASR_SH, "path.sh": "", "cmd.sh": "", "exp/asr/config.yaml": "",
+        "out/rounds.yaml": "final: 1\n", "out/round1/round.yaml": "status: accepted\n",
     }.items():  # fmt: skip
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)

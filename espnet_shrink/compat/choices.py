@@ -25,8 +25,8 @@ def check_choices(task: Task, config: Mapping[str, Any], path: str | Path) -> No
     _check(path, "adapter", config.get("adapter"), create_adapter_fn_table)
     for key, classes in (("optim", optim_classes), ("scheduler", scheduler_classes)):
         name = config.get(key)
-        # The trainer's parser takes these in capitals, too.
-        _check(path, key, name.lower() if isinstance(name, str) else name, classes)
+        if isinstance(name, str):  # ESPnet3 has a mapping here, which its own trainer reads
+            _check(path, key, name.lower(), classes)  # the parser takes capitals, too
 
 
 def _check(path: str | Path, key: str, name: Any, known: Collection[str]) -> None:
