@@ -25,8 +25,10 @@ def check_choices(task: Task, config: Mapping[str, Any], path: str | Path) -> No
     _check(path, "adapter", config.get("adapter"), create_adapter_fn_table)
     for key, classes in (("optim", optim_classes), ("scheduler", scheduler_classes)):
         name = config.get(key)
-        if isinstance(name, str):  # ESPnet3 has a mapping here, which its own trainer reads
-            _check(path, key, name.lower(), classes)  # the parser takes capitals, too
+        if isinstance(name, dict) and "_target_" in name:
+            continue  # ESPnet3's, which its own trainer reads
+        # The trainer's parser takes these in capitals, too.
+        _check(path, key, name.lower() if isinstance(name, str) else name, classes)
 
 
 def _check(path: str | Path, key: str, name: Any, known: Collection[str]) -> None:
