@@ -65,7 +65,7 @@ setup(
     extras_require={
         "demo": ["espeakng-loader"],  # synthesises the embedded corpus
         "onnx": ["onnx", "onnxruntime"],
-        "espnet3": ["espnet[train]>=202609"],
+        "espnet3": ["espnet[train]>=202611"],
         "dev": [
             "filelock",
             "mypy",
@@ -76,7 +76,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "types-PyYAML",
-            'espnet[train]>=202609; python_version >= "3.12"',
+            'espnet[train]>=202611; python_version >= "3.12"',
         ],
     },
     entry_points={"console_scripts": ["espnet-shrink = espnet_shrink.cli:main"]},

@@ -21,13 +21,15 @@ from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
 from espnet_shrink.files import write_text
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
+from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.kaldi import read_folder
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
 from espnet_shrink.rounds import Outcome, RoundsSettings, run_rounds
 from espnet_shrink.search.loop import SearchSettings
-from espnet_shrink.sources import open_source
+from espnet_shrink.sources import Source, open_source
+from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.stages import make_proxy, open_model
 from espnet_shrink.training import Retrain, retrain
 from espnet_shrink.training_data import training_data
@@ -64,6 +66,7 @@ class Compressed:
 
     outcome: Outcome
     results: Results
+    summary: str
     packed: Packed
 
 
@@ -89,13 +92,13 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
             "--target, or retrain for longer (epochs in a rounds preset)"
         )
     results = _score(request, loaded, outcome)
-    write_report(results, out)
+    summary = write_report(results, out)
     final = out / results.final.exp
     small = dataclasses.replace(
         source, config=final / "config.yaml", checkpoint=find_model(final)[1]
     )
-    name = f"{_name(request.model)}_{results.final.compression:.1f}x.zip"
-    return Compressed(outcome, results, release(small, results, source, out, out / name))
+    name = f"{_name(request.model, source)}_{results.final.compression:.1f}x.zip"
+    return Compressed(outcome, results, summary, release(small, results, source, out, out / name))
 
 
 def _how_to_train(
@@ -111,7 +114,8 @@ def _how_to_train(
 
 def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
     """Decode DATA greedily with every system, by the decoder that serves the base model best."""
-    decoder = best_decoder(loaded, request.data)
+    features = extract(loaded, request.data)
+    decoder = best_decoder(loaded, features)
     tag = f"decode_greedy_{decoder}"
     exps: list[Path] = [request.out / f"round{r.round}" for r in outcome.rounds]
     exps = [exp for exp, r in zip(exps, outcome.rounds, strict=True) if r.status == "accepted"]
@@ -122,14 +126,20 @@ def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
     base = request.out / "base"  # not in the user's folder
     if not (base / "config.yaml").exists():
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
-    decode_set(loaded, request.data, decoder, base / hypotheses)
+    decode_set(loaded, features, decoder, base / hypotheses)
     for exp in exps:
-        decode_set(load_model(*find_model(exp)), request.data, decoder, exp / hypotheses)
+        small = load_model(*find_model(exp))
+        decode_set(small, extract(small, request.data), decoder, exp / hypotheses)
     return collect(
         Sources(base, request.out, request.data.parent, [request.data.name], tag,
                 f"{request.data.name} (dev data; greedy, {decoder})", [request.command])
     )  # fmt: skip
 
 
-def _name(model: str) -> str:
-    return Path(model).name.removesuffix(".zip").split(".tar")[0]
+def _name(model: str, source: Source) -> str:
+    """A packed model's or a tag's own name; that of its folder for a model used where it is."""
+    path = Path(model)
+    if not path.exists():
+        return path.name
+    packed = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    return path.name[: -len(packed)] if packed else source.config.absolute().parent.name

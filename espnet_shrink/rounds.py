@@ -19,6 +19,7 @@ import yaml
 from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
+from espnet_shrink.compat.hooks import ADAPTER
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
@@ -26,7 +27,7 @@ from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
 from espnet_shrink.plan import Plan, dense_plan
-from espnet_shrink.proxy.features import extract
+from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.search.problem import Problem
@@ -168,8 +169,8 @@ class _Rounds:
         self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
         self.base_hash = model_hash(baseline.model)
         self.base_config = read_yaml(baseline.config)
+        self.proxy_folder, self.data = proxy_folder, data
         self.proxy = extract(baseline, proxy_folder)
-        self.dev = extract(baseline, data)
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
         self.costs = self._costs()
@@ -242,7 +243,7 @@ class _Rounds:
         )
 
     def _limit(self) -> float:
-        before = Scorer(self.baseline, self.dev).score()
+        before = self._dev_score(self.baseline)
         limit = before.wer * (1 + self.settings.wer_limit_relative)
         tqdm.write(f"baseline: dev WER {before.wer:.2f} CER {before.cer:.2f} (greedy)")
         return limit + self.settings.wer_limit_absolute
@@ -256,9 +257,10 @@ class _Rounds:
         if record.exists():
             return Round(**read_yaml(record))
         tqdm.write(f"round {number}: aiming at {goal:.2f}x")
-        found = self._search(number, goal, current)
+        proxy = self.proxy if current is self.baseline else extract(current, self.proxy_folder)
+        found = self._search(number, goal, current, proxy)
         epochs = 0 if self.retrain is None else self.settings.epochs_for(goal)
-        before = self._factorise_and_retrain(folder, found.plan, current, epochs)
+        before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
         after = self._dev_score(load_model(*find_model(folder)))
         cost = self.costs.cost(found.plan)
         within = after.wer <= self.limit
@@ -288,37 +290,44 @@ class _Rounds:
         )
         return done
 
-    def _search(self, number: int, goal: float, current: LoadedModel) -> SearchedPlan:
+    def _search(
+        self, number: int, goal: float, current: LoadedModel, proxy: FeatureSet
+    ) -> SearchedPlan:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
         return search_ranks(
-            _copy(current), self.proxy, self._space(), self.search, int(self.full / goal),
+            _copy(current), proxy, self._space(), self.search, int(self.full / goal),
             self._folder(number) / "search",
         )  # fmt: skip
 
     def _factorise_and_retrain(
-        self, folder: Path, plan: Plan, current: LoadedModel, epochs: int
+        self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
     ) -> dict[str, float]:
         before = folder / "before_retraining.yaml"
         factored = _copy(current)
-        decompositions = analyse(current, self.proxy, self.search.decomposition).decompositions
+        decompositions = analyse(current, proxy, self.search.decomposition).decompositions
         factorise(factored.model, plan, factors_of(plan, decompositions))
         if not before.exists():
             score = self._dev_score(factored)
             write_text(before, _dump(dataclasses.asdict(score)))
         plan.save(folder / "plan.yaml", base_hash=self.base_hash)
-        (self.retrain or leave_untrained)(
-            self.base_config, factored.model.state_dict(), folder, epochs,
-            self.settings.learning_rate_factor, self.ngpu,
-            {
-                **self.settings.train, "use_adapter": True, "adapter": "espnet_shrink",
-                "adapter_conf": adapter_conf(plan, self.base_hash),
-            },
-        )  # fmt: skip
+        state = factored.model.state_dict()
+        changes = {
+            **self.settings.train, "use_adapter": True, "adapter": ADAPTER,
+            "adapter_conf": adapter_conf(plan, self.base_hash),
+        }  # fmt: skip
+        if self.retrain is None:
+            leave_untrained(self.base_config, state, folder, changes)
+        else:
+            self.retrain(
+                self.base_config, state, folder, epochs, self.settings.learning_rate_factor,
+                self.ngpu, changes,
+            )  # fmt: skip
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel) -> Score:
-        return Scorer(loaded, self.dev).score()
+        # Features anew: a frontend may have been trained along.
+        return Scorer(loaded, extract(loaded, self.data)).score()
 
     def _folded(self, number: int) -> LoadedModel:
         loaded = load_model(*find_model(self._folder(number)))

@@ -90,16 +90,11 @@ def leave_untrained(
     base_config: Mapping[str, Any],
     state: Mapping[str, torch.Tensor],
     exp: Path,
-    epochs: int,
-    learning_rate_factor: float,
-    ngpu: int,
     extra: Mapping[str, Any],
 ) -> None:
-    """In the place of `retrain`: an experiment folder of `state` as it is."""
+    """Make the experiment folder that `retrain` would make in no epochs: `state` as it is."""
     config = {**base_config, **extra, "max_epoch": 0}
-    write_checkpoint(exp / INIT, state)
-    os.link(exp / INIT, exp / ".model.part")
-    os.replace(exp / ".model.part", exp / "valid.acc.ave.pth")
+    write_checkpoint(exp / "valid.acc.ave.pth", state)
     write_text(exp / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 

@@ -106,16 +106,17 @@ def test_a_packed_model_becomes_a_smaller_one_that_decodes_as_its_folder(packed,
 def test_the_card_says_what_was_done(packed, presets, shrink):
     here = Path.cwd()
     os.chdir(packed)
-    done = shrink("compress", "model.zip", "--data", "dump/raw/dev", "--target", "1.3",
+    done = shrink("compress", "model.tgz", "--data", "dump/raw/dev", "--target", "1.3",
                   "--no-retrain", "--out", here / "out", "--config", here / "rounds.yaml",
                   "--search_config", here / "search.yaml")  # fmt: skip
     os.chdir(here)
     assert done.status == 0, done.err
     (archive,) = Path("out").glob("*.zip")
+    assert archive.name.startswith("model_1.")
     card = zipfile.ZipFile(archive).read("README.md").decode()
     front = yaml.safe_load(card.split("---")[1])
     results = load("out/results.json")
-    assert front["base_model"] == "model.zip" and front["license"] == "unknown"
+    assert front["base_model"] == "model.tgz" and front["license"] == "unknown"
     config = read_yaml(Path("out") / results.final.exp / "config.yaml")
     assert config["adapter_conf"]["base_hash"] in card
     assert f"{results.final.compression:.2f} times smaller" in card
@@ -134,7 +135,7 @@ def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monke
         "batch_type": "sorted", "batch_size": 2, "optim": "adam", "optim_conf": {"lr": 0.001},
     }}), encoding="utf-8")  # fmt: skip
     make("conformer", Path("exp"))
-    arguments = ["compress", "exp", "--data", data, "--target", "1.6x", "--out", "out",
+    arguments = ["compress", "exp/config.yaml", "--data", data, "--target", "1.6x", "--out", "out",
                  "--config", "rounds.yaml", "--search_config", "search.yaml"]  # fmt: skip
     refused = shrink(*arguments)
     assert refused.status == 2 and "(--train DIR), or --no-retrain" in refused.err
@@ -144,6 +145,7 @@ def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monke
     assert results.final.compression >= 1.6 and results.control is not None
     assert len(results.rounds) == 2
     (archive,) = Path("out").glob("*.zip")
+    assert archive.name == f"exp_{results.final.compression:.1f}x.zip"
     base = sum(v.numel() for v in torch.load("exp/valid.acc.ave.pth", weights_only=True).values())
     source = open_source(str(archive), Path("unpacked"))
     small = sum(v.numel() for v in torch.load(source.checkpoint, weights_only=True).values())

@@ -22,9 +22,10 @@ from espnet_shrink.lowrank.build import plan_of
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.rounds import RoundsSettings, next_goal
+from espnet_shrink.rounds import RoundsSettings, next_goal, run_rounds
+from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.stages import open_baseline
-from espnet_shrink.training import retrain
+from espnet_shrink.training import leave_untrained, retrain
 
 OUT = Path("small")
 
@@ -199,6 +200,27 @@ def test_rounds_that_lose_too_much_are_rolled_back_with_milder_steps(faultless, 
     before = tree(OUT)
     again = shrink(*command)  # nothing is done twice
     assert (again.status, tree(OUT)) == (2, before)
+
+
+def test_a_frontend_that_is_trained_along_counts_in_every_round(baseline, shrink):
+    """Its features of before the retraining would score another model."""
+    assert shrink(*arguments("proxy")).status == 0
+    dev = extract(baseline, "dump/raw/dev")
+
+    def retrain_frontend(config, state, exp, epochs, factor, ngpu, extra):
+        flipped = state["frontend.logmel.melmat"].flip(1)
+        leave_untrained(config, {**state, "frontend.logmel.melmat": flipped}, exp, extra)
+
+    settings = RoundsSettings(target=1.5, control=False, wer_limit_absolute=1000.0)
+    search = SearchSettings(searcher="uniform", min_rank=1)
+    outcome = run_rounds(
+        baseline, OUT / "proxy", Path("dump/raw/dev"), OUT, settings, search,
+        retrain=retrain_frontend,
+    )  # fmt: skip
+    loaded = load_model(OUT / "round1/config.yaml", OUT / "round1/valid.acc.ave.pth")
+    score = Scorer(loaded, extract(loaded, "dump/raw/dev")).score()
+    assert outcome.rounds[0].dev == {"wer": score.wer, "cer": score.cer}
+    assert score != Scorer(loaded, dev).score()
 
 
 @pytest.mark.parametrize(

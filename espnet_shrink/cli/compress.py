@@ -39,7 +39,6 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.compress import Request, compress
-    from espnet_shrink.report.tables import results_text
     from espnet_shrink.rounds import RoundsSettings
     from espnet_shrink.search.loop import SearchSettings
     from espnet_shrink.settings import load_settings
@@ -54,13 +53,10 @@ def run(args: argparse.Namespace) -> None:
         args.checkpoint, args.ngpu,
     )  # fmt: skip
     done = compress(request, settings, search)
-    results = done.results
-    print(results_text(results))
-    print(f"report: {args.out / 'report.html'}, {args.out / 'RESULTS.md'}")
-    print(f"model:  {args.out / results.final.exp}")
+    print(done.summary)
     print(f"packed: {done.packed.archive} ({done.packed.size_mib:.2f} MiB)")
     if not done.outcome.reached_target:
-        print(f"target {settings.target:g}x NOT reached: {results.final.compression:.2f}x")
+        print(f"target {settings.target:g}x NOT reached: {done.results.final.compression:.2f}x")
 
 
 def _times(text: str) -> float:

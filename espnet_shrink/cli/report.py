@@ -23,14 +23,10 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.report.collect import Sources, collect
-    from espnet_shrink.report.tables import results_text
     from espnet_shrink.report.write import write_report
 
     results = collect(
         Sources(args.exp, args.out, args.data_root, args.test_sets.split(), args.inference_tag,
                 args.corpus, args.command or [])
     )  # fmt: skip
-    page = write_report(results, args.out)
-    print(results_text(results))
-    print(f"report: {page}, {args.out / 'RESULTS.md'}, {args.out / 'results.json'}")
-    print(f"model:  {args.out / results.final.exp}")
+    print(write_report(results, args.out))

@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from espnet_shrink.checkpoints import read_checkpoint, write_checkpoint
+from espnet_shrink.compat.hooks import ADAPTER_KEYS
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
@@ -19,7 +20,6 @@ from espnet_shrink.files import write_text
 from espnet_shrink.training import INIT, run_trainer
 
 CONFIG = "training.yaml"
-ADAPTER = ("use_adapter", "adapter", "adapter_conf")
 
 
 def retrain(
@@ -77,7 +77,7 @@ def _config(
     """The training config `training` with what a retraining changes."""
     if not isinstance(training.get("optimizer"), dict) or "lr" not in training["optimizer"]:
         raise ShrinkError("the training config has no optimizer.lr: retraining lowers it")
-    further = {key: value for key, value in extra.items() if key not in ADAPTER}
+    further = {key: value for key, value in extra.items() if key not in ADAPTER_KEYS}
     config: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(training, further))  # type: ignore[assignment]
     config.pop(SECTION, None)
     monitor, _, mode = config["best_model_criterion"][0]
@@ -87,7 +87,7 @@ def _config(
         "exp_dir": str(exp),
         "model": {
             **config["model"],
-            **{key: extra[key] for key in ADAPTER if key in extra},
+            **{key: extra[key] for key in ADAPTER_KEYS if key in extra},
             "init_param": [str(exp / INIT)],
         },
         "optimizer": {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,6 @@ from espnet3.contract.stages import StageSpec
 from espnet3.systems.esp2_asr.system import ASRSystem
 from omegaconf import OmegaConf
 
-from espnet_shrink.cli import report
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
@@ -25,6 +24,8 @@ from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.proxy.features import extract, sampling_rate_hz
+from espnet_shrink.report.collect import Sources, collect
+from espnet_shrink.report.write import write_report
 from espnet_shrink.rounds import run_rounds
 from espnet_shrink.search.space import geometric_space
 from espnet_shrink.stages import make_proxy, open_baseline, read_plan, search_ranks
@@ -126,12 +127,11 @@ class ShrinkSystem(ASRSystem):
             control = [out / "control"] if (out / "control" / ".trained").exists() else []
             for exp in [Path(self.exp_dir), *control, *sorted(accepted)]:
                 names = decode(self.inference_config, exp, tag, out / "references")
-            report.run(argparse.Namespace(
-                exp=Path(self.exp_dir), out=out, data_root=out / "references",
-                test_sets=" ".join(names), corpus=recipe.parent.name,
-                inference_tag=tag,
-                command=["python " + " ".join(sys.argv)],
-            ))  # fmt: skip
+            results = collect(
+                Sources(Path(self.exp_dir), out, out / "references", names, tag,
+                        recipe.parent.name, ["python " + shlex.join(sys.argv)])
+            )  # fmt: skip
+            print(write_report(results, out))
 
     def _plain_config(self) -> dict[str, Any]:
         return dict(OmegaConf.to_container(self.training_config, resolve=True))  # type: ignore[arg-type]

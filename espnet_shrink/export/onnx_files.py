@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import humanfriendly
 import torch
 import yaml
 
@@ -21,6 +20,7 @@ from espnet_shrink.compat.models import LoadedModel, espnet_version
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import export_folder, sha256
 from espnet_shrink.files import write_atomically, write_text
+from espnet_shrink.proxy.features import sampling_rate_hz
 from espnet_shrink.version import __version__
 
 OPSET = 17
@@ -124,12 +124,11 @@ def _check(graph: Graph, path: Path) -> None:
 
 def _meta(loaded: LoadedModel, graphs: list[Graph]) -> dict[str, Any]:
     model, args = loaded.model, loaded.args
-    rate = (args.frontend_conf or {}).get("fs", 16000)
     return {
         "task": loaded.task.name,
         "checkpoint": loaded.checkpoint.name,
         "sha256": sha256(loaded.checkpoint),
-        "sampling_rate_hz": int(humanfriendly.parse_size(str(rate))),
+        "sampling_rate_hz": sampling_rate_hz(loaded),
         "features": "output of the model's frontend and normalisation, float32",
         "shortest_frames": max(graph.shortest_frames for graph in graphs),
         "graphs": {

@@ -7,27 +7,24 @@ from pathlib import Path
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.files import write_text
-from espnet_shrink.proxy.features import extract
+from espnet_shrink.proxy.features import FeatureSet
 from espnet_shrink.proxy.score import Scorer, errors
 
 
-def best_decoder(loaded: LoadedModel, data: Path) -> str:
+def best_decoder(loaded: LoadedModel, features: FeatureSet) -> str:
     """The decoder ("ctc", "attention", ...) with which a model has the lowest WER on a set."""
-    features = extract(loaded, data)
     found = Scorer(loaded, features).hypotheses()
     return min(found, key=lambda name: errors(features.references, found[name]).wer)
 
 
-def decode_set(loaded: LoadedModel, data: Path, decoder: str, folder: Path) -> None:
-    """Decode `data`: `folder`/text, and the real-time factor in its log, unless they are there.
+def decode_set(loaded: LoadedModel, features: FeatureSet, decoder: str, folder: Path) -> None:
+    """Decode a set: `folder`/text, and the real-time factor in its log, unless they are there.
 
     All cores work at once, on batches, with the features already computed; the factor says so.
     """
     if (folder / "text").exists():
         return
-    features = extract(loaded, data)
     scorer = Scorer(loaded, features, only=decoder)
-    scorer.hypotheses()  # warm
     began = time.perf_counter()
     (texts,) = scorer.hypotheses().values()
     seconds = time.perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import re
 from collections.abc import Sequence
@@ -108,16 +109,7 @@ def _decoded(exp: Path, sources: Sources) -> dict[str, Any]:
 
 
 def _relative(exp: Path, out: Path) -> str:
-    return str(Path(*_up(exp.resolve(), out.resolve())))
-
-
-def _up(target: Path, start: Path) -> tuple[str, ...]:
-    common = 0
-    for a, b in zip(target.parts, start.parts, strict=False):
-        if a != b:
-            break
-        common += 1
-    return ("..",) * (len(start.parts) - common) + target.parts[common:]
+    return os.path.relpath(exp.resolve(), out.resolve())
 
 
 def _system(exp: Path, cost: dict[str, Any], sources: Sources) -> schema.System:

@@ -7,11 +7,20 @@ from pathlib import Path
 from espnet_shrink.files import write_text
 from espnet_shrink.report.page import report_html
 from espnet_shrink.report.results import Results, save
-from espnet_shrink.report.tables import results_md
+from espnet_shrink.report.tables import results_md, results_text
 
 
-def write_report(results: Results, out: Path) -> Path:
-    """Write results.json, RESULTS.md, report.html and its plots to `out`; gives the page."""
+def write_report(results: Results, out: Path) -> str:
+    """Write results.json, RESULTS.md, report.html and its plots to `out`.
+
+    Returns:
+        What to tell the user: the table, and where all of it is.
+    """
     save(results, out / "results.json")
     write_text(out / "RESULTS.md", results_md(results))
-    return report_html(results, out)
+    page = report_html(results, out)
+    return (
+        f"{results_text(results)}\n"
+        f"report: {page}, {out / 'RESULTS.md'}, {out / 'results.json'}\n"
+        f"model:  {out / results.final.exp}"
+    )

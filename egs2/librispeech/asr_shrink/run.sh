@@ -40,10 +40,9 @@ proxy_size=100     # utterances of the proxy set, chosen from dev
 seed=0             # of the proxy set and the searches
 nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
 
-own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config
-     inference_tag inference_asr_model train_set valid_set test_sets dumpdir expdir asr_exp download_model
-     shrink_exp target
-     rounds_config search_config proxy_size seed nbpe"
+own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config inference_tag
+     inference_asr_model train_set valid_set test_sets dumpdir expdir asr_exp download_model shrink_exp
+     target rounds_config search_config proxy_size seed nbpe"
 command="$0 $*"
 others=()
 while [ $# -gt 0 ]; do
