@@ -49,6 +49,7 @@ setup(
         "torchaudio",  # ESPnet 202511 imports it without requiring it
         "editdistance",  # ESPnet 202611 imports it in training without requiring it
         "numpy",
+        "scipy",
         "jiwer",
         "sentencepiece",
         "pyyaml",
@@ -65,12 +66,15 @@ setup(
     extras_require={
         "demo": ["espeakng-loader"],  # synthesises the embedded corpus
         "onnx": ["onnx", "onnxruntime"],
+        "search": ["cmaes", "optuna"],  # the searchers tpe, cma_es and nsga2
         "espnet3": ["espnet[train]>=202611"],
         "dev": [
+            "cmaes",
             "filelock",
             "mypy",
             "onnx",
             "onnxruntime",
+            "optuna",
             "openai-whisper",  # ESPnet's Whisper models are built from it
             "pytest",
             "pytest-xdist",

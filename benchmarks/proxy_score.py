@@ -29,10 +29,10 @@ from espnet_shrink.compat.models import espnet_version
 from espnet_shrink.files import write_text
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.search.energy import energy
-from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.space import geometric_space
+from espnet_shrink.search.searchers.energy import energy
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import open_baseline
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     analysis = analyse(loaded, data, "whitened")
     scorer = Scorer(loaded, data, analysis.decompositions)
     settings = SearchSettings()
-    space = geometric_space(analysis.survey.sites, settings.levels, settings.min_rank)
+    space = full_space(analysis.survey.sites, settings.min_rank)
     full = sum(analysis.cost_model.numels.values())
     seconds = []
     for number in range(args.plans + 1):

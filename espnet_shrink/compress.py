@@ -27,7 +27,7 @@ from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
 from espnet_shrink.rounds import Outcome, RoundsSettings, run_rounds
-from espnet_shrink.search.loop import SearchSettings
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.sources import Source, open_source
 from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.stages import make_proxy, open_model

@@ -29,9 +29,9 @@ from espnet_shrink.lowrank.sites import describe, survey
 from espnet_shrink.plan import Plan, dense_plan
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Score, Scorer
-from espnet_shrink.search.loop import SearchSettings
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.space import SearchSpace, geometric_space
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import SearchSpace, full_space
 from espnet_shrink.settings import require
 from espnet_shrink.stages import SearchedPlan, search_ranks
 from espnet_shrink.training import Retrain, leave_untrained
@@ -221,7 +221,7 @@ class _Rounds:
         return outcome
 
     def _space(self) -> SearchSpace:
-        return geometric_space(self.sites, self.search.levels, self.search.min_rank)
+        return full_space(self.sites, self.search.min_rank)
 
     def _check(self, first: SearchedPlan) -> None:
         first.plan.check(self.sites)

@@ -21,9 +21,11 @@ from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.kaldi import write_folder
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.proxy.select import select
-from espnet_shrink.search.loop import SearchResult, SearchSettings, run_search
+from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.space import SearchSpace, geometric_space
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import SearchSpace, full_space
+from espnet_shrink.search.trial import SearchResult
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def make_space(loaded: LoadedModel, out: Path, settings: SearchSettings) -> Sear
     sites = survey(loaded.model).sites
     path = out / "space.yaml"
     if not path.exists():
-        geometric_space(sites, settings.levels, settings.min_rank).save(path, sites)
+        full_space(sites, settings.min_rank).save(path, sites)
     space = SearchSpace.load(path)
     space.check(sites)
     return space
@@ -143,7 +145,7 @@ def search_ranks(
         "budget_params": budget_params,
         "base_hash": model_hash(loaded.model),
         "proxy": sorted(u.name for u in proxy.utterances),
-        "space": {name: list(grid) for name, grid in space.grids.items()},
+        "space": {name: list(ranks) for name, ranks in space.ranges.items()},
     }
     with lock_folder(out):
         claim_folder(out, record)

@@ -221,7 +221,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-SEARCH = {"evaluations": 40, "rollouts": 4, "min_rank": 1, "levels": 6, "seed": 3}
+SEARCH = {"evaluations": 40, "rollouts": 4, "min_rank": 1, "seed": 3}
 ROUNDS = {"target": 1.6, "step": 1.3, "epochs": 1, "final_epochs": 2, "wer_limit_absolute": 1000.0}
 COMMANDS = {
     "proxy": ["--out", "small/proxy", "--data", "dump/raw/dev", "--size", 8],

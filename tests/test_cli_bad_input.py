@@ -366,7 +366,7 @@ def test_other_settings_in_the_same_folder_are_refused(refused, shrink, verb, ch
 @pytest.mark.parametrize(
     ("verb", "file"),
     [("proxy", "settings.yaml"), ("proxy", "wav.scp"), ("proxy", "proxy.yaml"),
-     ("space", "space.yaml"), ("search", "state.pt"), ("search", "log.csv"),
+     ("space", "space.yaml"), ("search", "log.csv"),
      ("search", "plan.yaml"), ("rounds", "settings.yaml"),
      ("rounds", "round1/before_retraining.yaml"), ("rounds", "round1/init.pth"),
      ("rounds", "round1/train.yaml")],

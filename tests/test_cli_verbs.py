@@ -24,7 +24,7 @@ OUT = Path("small")
 def test_the_verbs_leave_what_they_say(finished):
     for path in (
         "proxy/wav.scp", "proxy/text", "proxy/utt2spk", "proxy/spk2utt", "proxy/proxy.yaml",
-        "space.yaml", "search/plan.yaml", "search/log.csv", "search/state.pt", "rounds.yaml",
+        "space.yaml", "search/plan.yaml", "search/log.csv", "rounds.yaml",
         "round1/plan.yaml", "round1/round.yaml", "round1/config.yaml", "round1/valid.acc.ave.pth",
         "round2/search/plan.yaml", "control/config.yaml", "control/valid.acc.ave.pth",
         "results.json", "RESULTS.md", "report.html",
@@ -49,7 +49,7 @@ def test_the_space_holds_every_site_of_the_model(finished):
     sites = survey(open_baseline("exp/asr").model).sites
     space = SearchSpace.load(OUT / "space.yaml")
     space.check(sites)
-    assert list(space.grids) == [site.name for site in sites]
+    assert list(space.ranges) == [site.name for site in sites]
 
 
 def test_the_plan_is_the_best_one_logged_within_the_budget(finished):

@@ -167,7 +167,7 @@ def test_killed_it_goes_on_where_it_was(packed, presets):
                                 env=ENVIRONMENT, stderr=subprocess.DEVNULL)  # fmt: skip
 
     victim = start(here / "killed")
-    state = here / "killed" / "round1" / "search" / "state.pt"
+    state = here / "killed" / "round1" / "search" / "log.csv"
     while not state.exists():
         assert victim.poll() is None
         time.sleep(0.02)

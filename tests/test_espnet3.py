@@ -74,7 +74,7 @@ TRAINING = {
     "shrink": {
         "out_dir": "${exp_dir}_shrink",
         "proxy": {"size": 8},
-        "search": {"evaluations": 12, "min_rank": 1, "levels": 6},
+        "search": {"evaluations": 12, "min_rank": 1},
         "rounds": {"target": 1.6, "final_epochs": 2, "control": False, "wer_limit_absolute": 1e3},
     },
 }  # fmt: skip

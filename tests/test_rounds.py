@@ -23,7 +23,7 @@ from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.rounds import RoundsSettings, next_goal, run_rounds
-from espnet_shrink.search.loop import SearchSettings
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.stages import open_baseline
 from espnet_shrink.training import leave_untrained, retrain
 
@@ -137,7 +137,7 @@ def test_killed_rounds_end_as_if_they_had_not_been_killed(finished, shrink):
     second, expected = OUT / "round2", Path("expected")
     second.rename(expected)
     (OUT / "rounds.yaml").unlink()
-    kill_when(second / "search/state.pt", Path("1.log"))
+    kill_when(second / "search/log.csv", Path("1.log"))
     assert not (second / "search/plan.yaml").exists()
     kill_when(second / "1epoch.pth", Path("2.log"))
     assert (second / "search/plan.yaml").exists() and not (second / ".trained").exists()

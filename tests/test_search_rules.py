@@ -9,11 +9,11 @@ from toy import problem
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.plan import DENSE, Plan, Site
-from espnet_shrink.search.energy_order import energy_order
-from espnet_shrink.search.loop import RULES
-from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.problem import Problem, fit_to_budget, log_ends
 from espnet_shrink.search.reward import REWARDS
-from espnet_shrink.search.space import SearchSpace, geometric_space
+from espnet_shrink.search.searchers.energy_order import energy_order
+from espnet_shrink.search.searchers.reinforce import RULES
+from espnet_shrink.search.space import SearchSpace, full_space
 
 # Sides with no common measure, so that sites do not all step at once.
 SHAPES = [(23, 37), (53, 19), (17, 17), (41, 31), (29, 43), (10, 61)]
@@ -122,10 +122,10 @@ def test_energy_order_gives_a_spent_spectrum_nothing():
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("compression", [1.2, 1.7, 2.2])
-def test_rules_keep_within_the_ends_of_edited_grids(rule, compression):
+def test_rules_keep_within_the_ends_of_edited_ranges(rule, compression):
     task = problem(SHAPES, compression)
-    pinned = {"site0.weight": [DENSE], "site1.weight": [2, 5], "site3.weight": [9]}
-    space = SearchSpace({**task.space.grids, **pinned})
+    pinned = {"site0.weight": (DENSE, DENSE), "site1.weight": (2, 5), "site3.weight": (9, 9)}
+    space = SearchSpace({**task.space.ranges, **pinned})
     edited = Problem(task.cost_model, space, task.budget_params, task.energies)
     plan = RULES[rule](edited)
     assert edited.feasible(plan)
@@ -143,62 +143,103 @@ def test_an_impossible_budget_says_what_is_the_least():
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("levels", "min_rank"), [(1, 1), (5, 2), (12, 4), (40, 1), (3, 1000)])
-def test_grids_ascend_from_the_least_rank_to_break_even_and_dense(levels, min_rank):
-    space = geometric_space(SITES, levels, min_rank)
+@pytest.mark.parametrize("compression", [1.0, 1.3, 2.5, 6.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_wish_becomes_a_plan_that_spends_the_budget(compression, seed):
+    task = problem(SHAPES, compression)
+    wishes = np.random.default_rng(seed).normal(0, 2, len(SHAPES))
+    plan = fit_to_budget(task, wishes)
+    plan.check(task.sites)
+    left = task.budget_params - task.params(plan)
+    assert 0 <= left < max(sum(shape) for shape in SHAPES)
+    assert fit_to_budget(task, wishes + 3.0) == plan  # only the proportions count
+
+
+def test_a_wish_is_kept_in_proportion_up_to_rounding_and_the_ends_of_ranges():
+    task = problem(SHAPES, 4.0)
+    wishes = np.log([100.0, 200.0, 50.0, 400.0, 300.0, 90.0])
+    plan = fit_to_budget(task, wishes)
+    factors = [
+        (s.params_at(plan.ranks[s.name]) + np.array([-1, 1]) * sum(s.shape)) / np.exp(wish)
+        for s, wish in zip(task.sites, wishes, strict=True)
+    ]
+    assert max(low for low, _ in factors) < min(high for _, high in factors)
+    extreme = fit_to_budget(task, [9.0, 0.0, 0.0, 0.0, 0.0, -9.0])
+    assert extreme.ranks["site0.weight"] == DENSE and extreme.ranks["site5.weight"] == 1
+
+
+def test_a_plan_at_the_budget_is_what_its_own_sizes_wish_for():
+    task = problem(SHAPES, 3.0)
+    plan = energy_order(task)
+    sizes = [site.params_at(plan.ranks[site.name]) for site in task.sites]
+    again = fit_to_budget(task, np.log(sizes))
+    ranks = [(plan.ranks[s.name], again.ranks[s.name]) for s in task.sites]
+    assert all(a == b or abs(a - b) <= 1 for a, b in ranks)
+
+
+def test_ranges_are_kept_by_any_wish():
+    task = problem(SHAPES, 1.5)
+    ranges = {**task.space.ranges, "site1.weight": (2, 5), "site3.weight": (9, DENSE)}
+    task = Problem(task.cost_model, SearchSpace(ranges), task.budget_params, task.energies)
+    assert log_ends(task)[1] == pytest.approx(np.log([2 * 72, 5 * 72]))
+    for seed in range(6):
+        plan = fit_to_budget(task, np.random.default_rng(seed).normal(0, 3, len(SHAPES)))
+        assert 2 <= plan.ranks["site1.weight"] <= 5
+        assert plan.ranks["site3.weight"] == DENSE or plan.ranks["site3.weight"] >= 9
+        assert task.feasible(plan)
+
+
+@pytest.mark.parametrize("min_rank", [1, 4, 1000])
+def test_the_full_space_goes_from_the_least_rank_to_dense(min_rank):
+    space = full_space(SITES, min_rank)
     space.check(SITES)
     for site in SITES:
-        *ranks, last = space.grids[site.name]
-        assert last == DENSE and 1 <= len(ranks) <= levels
-        assert ranks == sorted(set(ranks))
-        assert ranks[0] == min(min_rank, site.largest_useful_rank)
-        if levels > 1:
-            assert ranks[-1] == site.largest_useful_rank
+        assert space.ranges[site.name] == (min(min_rank, site.largest_useful_rank), DENSE)
 
 
 def test_space_survives_its_file_and_tells_shape_and_kind(tmp_path):
-    space = geometric_space(SITES, 6, 2)
+    space = full_space(SITES, 2)
     space.save(tmp_path / "space.yaml", SITES)
     loaded = SearchSpace.load(tmp_path / "space.yaml")
-    assert loaded.grids == space.grids
+    assert loaded.ranges == space.ranges
     entry = read_yaml(tmp_path / "space.yaml")["sites"]["site1.weight"]
     assert entry["shape"] == [53, 19] and entry["kind"] == "linear"
 
 
-BAD_GRIDS = {
+BAD_RANGES = {
     "empty": [],
-    "not ascending": [5, 3, DENSE],
+    "one": [3],
+    "three": [3, 4, DENSE],
+    "not ascending": [5, 3],
     "dense first": [DENSE, 3],
-    "twice": [3, 3, DENSE],
-    "dense twice": [3, DENSE, DENSE],
     "zero": [0, 3],
     "past break-even": [3, 15],
     "a word": [3, "thick"],
     "a float": [3.0, DENSE],
     "true": [True, DENSE],
     "nested": [[3], DENSE],
-    "null": [None],
+    "null": [None, DENSE],
 }
 
 
-@pytest.mark.parametrize("grid", BAD_GRIDS.values(), ids=BAD_GRIDS.keys())
-def test_a_bad_grid_is_one_line_that_names_the_site(grid):
+@pytest.mark.parametrize("ranks", BAD_RANGES.values(), ids=BAD_RANGES.keys())
+def test_a_bad_range_is_one_line_that_names_the_site(ranks):
     # 23 * 37 / (23 + 37) = 14.2
-    grids = {**geometric_space(SITES, 6, 2).grids, "site0.weight": grid}
-    with pytest.raises(ShrinkError, match="grid of site0.weight") as caught:
-        SearchSpace(grids).check(SITES)
+    ranges = {**full_space(SITES, 2).ranges, "site0.weight": tuple(ranks)}
+    with pytest.raises(ShrinkError, match="range of site0.weight") as caught:
+        SearchSpace(ranges).check(SITES)
     assert "\n" not in str(caught.value)
 
 
 def test_a_space_of_other_sites_is_refused():
-    grids = dict(geometric_space(SITES, 6, 2).grids)
+    ranges = dict(full_space(SITES, 2).ranges)
     with pytest.raises(ShrinkError, match="extra is no site of this model"):
-        SearchSpace({**grids, "extra": [1]}).check(SITES)
+        SearchSpace({**ranges, "extra": (1, 2)}).check(SITES)
     with pytest.raises(ShrinkError, match="no site of this model"):
-        SearchSpace({**grids, "extra": [1], 3: [1]}).check(SITES)
-    del grids["site2.weight"]
+        SearchSpace({**ranges, "extra": (1, 2), 3: (1, 2)}).check(SITES)
+    del ranges["site2.weight"]
     with pytest.raises(ShrinkError, match="site2.weight is not in the search space"):
-        SearchSpace(grids).check(SITES)
+        SearchSpace(ranges).check(SITES)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 from espnet_shrink.rounds import RoundsSettings, next_goal
-from espnet_shrink.search.loop import SearchSettings
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.settings import load_settings, settings_from
 
 ROOT = Path(__file__).parent.parent
@@ -101,7 +101,7 @@ def test_the_presets_of_the_recipe_are_accepted(name):
         {"reward": "tough"},
         {"decomposition": "whitend"},
         {"evaluations": 0},
-        {"levels": 0},
+        {"min_rank": 0},
         {"min_rank": 0},
         {"rollouts": -1},
         {"learning_rate": 0.0},

@@ -7,7 +7,7 @@ from torch import nn
 from espnet_shrink.cost import CostModel
 from espnet_shrink.plan import DENSE, Plan, Site
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.space import geometric_space
+from espnet_shrink.search.space import full_space
 
 FEATURES, TOKENS = 8, 11
 
@@ -98,9 +98,8 @@ def close(actual, expected, tolerance=1e-5):
 
 
 def problem(
-    shapes, compression, seed=0, decay=(0.02, 0.3), levels=8, min_rank=1, fixed=100,
-    dtype=np.float64,
-):  # fmt: skip
+    shapes, compression, seed=0, decay=(0.02, 0.3), min_rank=1, fixed=100, dtype=np.float64
+):
     """A problem of sites with these shapes and exponentially falling spectra.
 
     `compression` counts the sites alone; `fixed` parameters come on top of the budget.
@@ -113,5 +112,5 @@ def problem(
         falls = np.exp(-generator.uniform(*decay) * np.arange(site.full_rank))
         energies[site.name] = (generator.uniform(0.5, 5.0) * falls**2).astype(dtype)
     budget = fixed + int(sum(site.params for site in sites) / compression)
-    space = geometric_space(sites, levels, min_rank)
+    space = full_space(sites, min_rank)
     return Problem(CostModel(sites, numels, {}), space, budget, energies)

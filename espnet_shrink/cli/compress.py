@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.compress import Request, compress
     from espnet_shrink.rounds import RoundsSettings
-    from espnet_shrink.search.loop import SearchSettings
+    from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
 
     if args.no_retrain and args.train is not None:

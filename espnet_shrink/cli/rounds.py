@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     import dataclasses
 
     from espnet_shrink.rounds import RoundsSettings, run_rounds
-    from espnet_shrink.search.loop import SearchSettings
+    from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
     from espnet_shrink.stages import open_baseline, read_plan
     from espnet_shrink.training_data import training_data

@@ -11,6 +11,9 @@ from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "search", run, "search a rank for every site within a budget")
+    from espnet_shrink.search.reward import REWARDS
+    from espnet_shrink.search.settings import SEARCHERS
+
     add_exp(verb)
     add_out(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
@@ -18,8 +21,8 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--rounds_config", type=Path, help="rounds preset: aim at its first round")
     verb.add_argument("--space", type=Path, help="space.yaml; by default made anew")
     verb.add_argument("--config", type=Path, help="search preset, as conf/search.yaml")
-    verb.add_argument("--searcher", help="reinforce, uniform, energy or energy_order")
-    verb.add_argument("--reward", help="hard, soft, constant or proportional")
+    verb.add_argument("--searcher", help=", ".join(SEARCHERS))
+    verb.add_argument("--reward", help=", ".join(REWARDS))
     verb.add_argument("--evaluations", type=int, help="plans to score")
     verb.add_argument("--seed", type=int, help="random seed")
 
@@ -29,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.lowrank.sites import survey
     from espnet_shrink.proxy.features import extract
     from espnet_shrink.rounds import RoundsSettings
-    from espnet_shrink.search.loop import SearchSettings
-    from espnet_shrink.search.space import SearchSpace, geometric_space
+    from espnet_shrink.search.settings import SearchSettings
+    from espnet_shrink.search.space import SearchSpace, full_space
     from espnet_shrink.settings import load_settings, require
     from espnet_shrink.stages import open_baseline, search_ranks
 
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     loaded = open_baseline(args.exp, args.checkpoint)
     sites = survey(loaded.model).sites
     if args.space is None:
-        space = geometric_space(sites, settings.levels, settings.min_rank)
+        space = full_space(sites, settings.min_rank)
     else:
         space = SearchSpace.load(args.space)
         space.check(sites)

@@ -19,7 +19,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.lowrank.sites import describe, survey
-    from espnet_shrink.search.loop import SearchSettings
+    from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
     from espnet_shrink.stages import make_space, open_baseline
 
@@ -30,10 +30,10 @@ def run(args: argparse.Namespace) -> None:
     total = sum(p.numel() for p in loaded.model.parameters())
     print(f"{'site':<44} {'kind':<15} {'shape':>11} {'share':>6}  ranks")
     for site in found.sites:
-        grid = space.grids[site.name]
+        lowest, highest = space.ranges[site.name]
         print(
             f"{site.name:<44} {site.kind:<15} {site.shape[0]:>5}x{site.shape[1]:<5} "
-            f"{site.params / total:>6.1%}  {grid[0]} ... {grid[-1]} ({len(grid)})"
+            f"{site.params / total:>6.1%}  {lowest} ... {highest}"
         )
     for line in describe(found):
         print(f"not compressed: {line}")

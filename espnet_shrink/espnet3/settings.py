@@ -9,7 +9,7 @@ from typing import Any
 
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.rounds import RoundsSettings
-from espnet_shrink.search.loop import SearchSettings
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.settings import settings_from
 
 SECTION = "shrink"

@@ -27,7 +27,7 @@ from espnet_shrink.proxy.features import extract, sampling_rate_hz
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.write import write_report
 from espnet_shrink.rounds import run_rounds
-from espnet_shrink.search.space import geometric_space
+from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import make_proxy, open_baseline, read_plan, search_ranks
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class ShrinkSystem(ASRSystem):
             sites = survey(loaded.model).sites
             found = search_ranks(
                 loaded, extract(loaded, settings.out_dir / "proxy"),
-                geometric_space(sites, search.levels, search.min_rank), search,
+                full_space(sites, search.min_rank), search,
                 int(full / settings.rounds.first_goal()), out,
             )  # fmt: skip
             logger.info(

@@ -1,8 +1,8 @@
-"""What a searcher is given: sites, their grids and spectra, and a budget."""
+"""What a searcher is given: sites, their ranges and spectra, and a budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ class Problem:
 
     Attributes:
         cost_model: prices plans; its sites are the search's sites, in order.
-        space: the grid of every site.
+        space: the range of every site.
         budget_params: the most parameters the whole model may have.
         energies: site -> (k,) squared singular values of its decomposition, descending.
     """
@@ -30,9 +30,7 @@ class Problem:
     energies: Mapping[str, np.ndarray]
 
     def __post_init__(self) -> None:
-        smallest = self.fixed_params + sum(
-            site.params_at(self.grid(site)[0]) for site in self.sites
-        )
+        smallest = self.fixed_params + self.least
         if smallest > self.budget_params:
             raise ShrinkError(
                 f"the budget of {self.budget_params:,} parameters cannot be met: {smallest:,} is "
@@ -55,9 +53,14 @@ class Problem:
         """Parameters that all sites together may have."""
         return self.budget_params - self.fixed_params
 
-    def grid(self, site: Site) -> list[Rank]:
-        """The ranks `site` may have."""
-        return list(self.space.grids[site.name])
+    @property
+    def least(self) -> int:
+        """Parameters of all sites at their lowest ranks."""
+        return sum(site.params_at(self.range(site)[0]) for site in self.sites)
+
+    def range(self, site: Site) -> tuple[Rank, Rank]:
+        """The lowest and the highest rank that `site` may have."""
+        return self.space.ranges[site.name]
 
     def params(self, plan: Plan) -> int:
         """Parameters of the whole model under `plan`."""
@@ -89,7 +92,68 @@ def largest_within_budget(problem: Problem, plan_at: Callable[[float], Plan]) ->
 
 
 def clipped(problem: Problem, site: Site, rank: int) -> Rank:
-    """`rank`, dense from break-even on, held between the ends of the site's grid."""
-    grid = problem.grid(site)
+    """`rank`, dense from break-even on, held between the ends of the site's range."""
+    lowest, highest = problem.range(site)
     wanted: Rank = rank if rank <= site.largest_useful_rank else DENSE
-    return min(max(wanted, grid[0], key=site.params_at), grid[-1], key=site.params_at)
+    return min(max(wanted, lowest, key=site.params_at), highest, key=site.params_at)
+
+
+def plan_of_sizes(problem: Problem, sizes: Sequence[float] | np.ndarray) -> Plan:
+    """The plan whose sites have about `sizes` parameters, rounded down, each within its range."""
+    return Plan(
+        {
+            site.name: clipped(problem, site, int(size / sum(site.shape) + 1e-9))
+            if size < site.params
+            else clipped(problem, site, site.full_rank)
+            for site, size in zip(problem.sites, sizes, strict=True)
+        }
+    )
+
+
+def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> Plan:
+    """The plan at the budget whose sites have parameters in the proportions exp(`log_sizes`).
+
+    One factor scales all sites; what rounding leaves goes, a rank at a time, to the sites that
+    it took most from. So every wish becomes a plan that spends the budget.
+    """
+    sites = problem.sites
+    wanted = np.asarray(log_sizes, dtype=np.float64)
+    ends = np.array([[s.params_at(rank) for rank in problem.range(s)] for s in sites], np.float64)
+    # Beyond these shifts every site is at an end of its range.
+    least, most = (
+        float((np.log(ends[:, 0]) - wanted).min()),
+        float((np.log(ends[:, 1]) - wanted).max()),
+    )
+    spread = max(most - least, 1e-9)
+
+    def sizes_at(t: float) -> np.ndarray:
+        return np.clip(np.exp(wanted + least + t * spread), ends[:, 0], ends[:, 1])
+
+    low, high = 0.0, 1.0
+    if sizes_at(high).sum() > problem.site_budget:
+        for _ in range(40):
+            middle = (low + high) / 2
+            fits = sizes_at(middle).sum() <= problem.site_budget
+            low, high = (middle, high) if fits else (low, middle)
+        high = low
+    sizes = sizes_at(high)
+    ranks = dict(plan_of_sizes(problem, sizes).ranks)
+    left = problem.site_budget - sum(s.params_at(ranks[s.name]) for s in sites)
+    lost = [
+        (s.params_at(ranks[s.name]) - size) / sum(s.shape)
+        for s, size in zip(sites, sizes, strict=True)
+    ]
+    for i in np.argsort(lost, kind="stable"):
+        site, rank = sites[i], ranks[sites[i].name]
+        if rank == problem.range(site)[1]:
+            continue
+        more = clipped(problem, site, int(rank) + 1)
+        price = site.params_at(more) - site.params_at(rank)
+        if price <= left:
+            ranks[site.name], left = more, left - price
+    return Plan(ranks)
+
+
+def log_ends(problem: Problem) -> np.ndarray:
+    """(sites, 2): log parameters of every site at its lowest and highest rank."""
+    return np.log([[s.params_at(rank) for rank in problem.range(s)] for s in problem.sites])

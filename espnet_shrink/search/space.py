@@ -1,4 +1,4 @@
-"""The search space: for every site, the ranks that a plan may choose from."""
+"""The search space: for every site, the least and the largest rank that a plan may give it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from espnet_shrink.errors import ShrinkError
@@ -16,29 +15,30 @@ from espnet_shrink.plan import DENSE, Rank, Site
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Grids of ranks, ascending, by site name."""
+    """(lowest, highest) rank by site name; either may be "dense"."""
 
-    grids: Mapping[str, Sequence[Rank]]
+    ranges: Mapping[str, tuple[Rank, Rank]]
 
     def check(self, sites: Sequence[Site]) -> None:
         """Hold the space against a model's sites.
 
         Raises:
-            ShrinkError: sites unknown or missing, an empty grid, or a rank out of range.
+            ShrinkError: sites unknown or missing, or a range that is none.
         """
         by_name = {site.name: site for site in sites}
-        for name in sorted(set(self.grids) ^ set(by_name), key=str):
-            state = "no site of this model" if name in self.grids else "not in the search space"
+        for name in sorted(set(self.ranges) ^ set(by_name), key=str):
+            state = "no site of this model" if name in self.ranges else "not in the search space"
             raise ShrinkError(f"{name} is {state}: make the space anew (stage 17)")
-        for name, grid in self.grids.items():
-            for rank in grid:
-                if not by_name[name].allows(rank):
+        for name, ranks in self.ranges.items():
+            site = by_name[name]
+            for rank in ranks:
+                if not site.allows(rank):
                     raise ShrinkError(
-                        f"rank {rank!r} in the grid of {name} is out of range: give 1 to "
-                        f"{by_name[name].largest_useful_rank} (below break-even), or {DENSE}"
+                        f"rank {rank!r} in the range of {name} is out of range: give 1 to "
+                        f"{site.largest_useful_rank} (below break-even), or {DENSE}"
                     )
-            if not grid or list(grid) != sorted(set(grid), key=by_name[name].params_at):
-                raise ShrinkError(f"the grid of {name} must hold ascending ranks, each once")
+            if len(ranks) != 2 or site.params_at(ranks[0]) > site.params_at(ranks[1]):
+                raise ShrinkError(f"the range of {name} must be two ranks, [lowest, highest]")
 
     def save(self, path: Path, sites: Sequence[Site]) -> None:
         """Write the space as YAML that can be edited by hand."""
@@ -47,7 +47,7 @@ class SearchSpace:
                 site.name: {
                     "kind": site.kind,
                     "shape": list(site.shape),
-                    "ranks": list(self.grids[site.name]),
+                    "ranks": list(self.ranges[site.name]),
                 }
                 for site in sites
             }
@@ -68,20 +68,11 @@ class SearchSpace:
             for entry in sites.values()
         ):
             raise ShrinkError(
-                f"{path} is no search space: it needs `sites: {{name: {{ranks: []}}}}`"
+                f"{path} is no search space: it needs `sites: {{NAME: {{ranks: [LOW, HIGH]}}}}`"
             )
-        return cls({name: entry["ranks"] for name, entry in sites.items()})
+        return cls({name: tuple(entry["ranks"]) for name, entry in sites.items()})
 
 
-def geometric_space(sites: Sequence[Site], levels: int, min_rank: int) -> SearchSpace:
-    """For every site `levels` ranks in geometric steps from `min_rank` to break-even, and dense.
-
-    The steps are geometric since the loss of a matrix falls roughly by a factor, not by an
-    amount, with every rank it is given.
-    """
-    grids: dict[str, list[Rank]] = {}
-    for site in sites:
-        top = site.largest_useful_rank
-        steps = np.geomspace(min(min_rank, top), top, levels)
-        grids[site.name] = [*sorted({round(float(step)) for step in steps}), DENSE]
-    return SearchSpace(grids)
+def full_space(sites: Sequence[Site], min_rank: int) -> SearchSpace:
+    """Every site from `min_rank`, or break-even if that is less, to dense."""
+    return SearchSpace({s.name: (min(min_rank, s.largest_useful_rank), DENSE) for s in sites})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 
 from espnet_shrink.plan import DENSE, Plan, Rank
+from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.settings import SearchSettings
 
 NOTHING = 1e-12  # relative energy per parameter that rounding alone can leave
 
@@ -16,9 +18,9 @@ def energy_order(problem: Problem) -> Plan:
     A component of site i is worth its share of the site's energy, and costs out + in parameters.
     """
     sites = {site.name: site for site in problem.sites}
-    ranks: dict[str, Rank] = {name: problem.grid(site)[0] for name, site in sites.items()}
+    ranks: dict[str, Rank] = {name: problem.range(site)[0] for name, site in sites.items()}
     # Not negative: a problem whose smallest plan is over the budget cannot be made.
-    left = problem.site_budget - sum(site.params_at(ranks[n]) for n, site in sites.items())
+    left = problem.site_budget - problem.least
 
     def gain(name: str, rank: int) -> float:
         energies = problem.energies[name]
@@ -33,10 +35,15 @@ def energy_order(problem: Problem) -> Plan:
         site = sites[name]
         more = rank + 1 if rank < site.largest_useful_rank else DENSE
         price = site.params_at(more) - site.params_at(rank)
-        if price > left or site.params_at(more) > site.params_at(problem.grid(site)[-1]):
+        if price > left or site.params_at(more) > site.params_at(problem.range(site)[1]):
             continue  # this site is done; others may still take more
         left -= price
         ranks[name] = more
         if isinstance(more, int):
             heapq.heappush(heap, (-gain(name, more), name, more))
     return Plan(ranks)
+
+
+def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
+    """Propose the one plan."""
+    evaluate([energy_order(problem)], "energy_order")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from espnet_shrink.plan import Plan
+from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, clipped, largest_within_budget
+from espnet_shrink.search.settings import SearchSettings
 
 
 def energy(problem: Problem) -> Plan:
@@ -28,3 +30,8 @@ def energy(problem: Problem) -> Plan:
         )
 
     return largest_within_budget(problem, plan_at)
+
+
+def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
+    """Propose the one plan."""
+    evaluate([energy(problem)], "energy")

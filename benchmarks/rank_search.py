@@ -1,0 +1,202 @@
+"""Every searcher on the same model, with the same budget and the same number of proxy scores.
+
+    cd egs2/librispeech/asr_shrink
+    python ../../../benchmarks/rank_search.py --corpus digits --digits_dir DIR
+
+Trains the recipe's baseline if it is not there. A seed chooses the proxy set (from dev) and the
+random numbers of a search. The plan that a search chose is scored on test once, as factorised
+and, for the first seeds, after one retraining that is the same for all. Resumes where it was cut
+off; what is done is kept in EXP_rank_search. Writes JSON, and a table and a plot beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rank_search_tables import write_tables
+
+from espnet_shrink.analysis import Analysis, analyse, model_hash
+from espnet_shrink.compat.hooks import ADAPTER
+from espnet_shrink.compat.models import LoadedModel, espnet_version, find_model, load_model
+from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.lowrank.build import adapter_conf, factorise
+from espnet_shrink.lowrank.decompose import factors_of
+from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.decode_set import best_decoder
+from espnet_shrink.proxy.features import FeatureSet, extract
+from espnet_shrink.proxy.score import Score, Scorer
+from espnet_shrink.search.loop import run_search
+from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import full_space
+from espnet_shrink.stages import make_proxy, open_baseline
+from espnet_shrink.training import retrain
+from espnet_shrink.version import __version__
+
+# Name of a row -> searcher and decomposition.
+ENTRIES = {
+    "uniform": ("uniform", "whitened"),
+    "energy": ("energy", "whitened"),
+    "energy_order (plain)": ("energy_order", "plain"),
+    "energy_order": ("energy_order", "whitened"),
+    "sensitivity": ("sensitivity", "whitened"),
+    "knapsack": ("knapsack", "whitened"),
+    "random": ("random", "whitened"),
+    "tpe": ("tpe", "whitened"),
+    "cma_es": ("cma_es", "whitened"),
+    "nsga2": ("nsga2", "whitened"),
+    "reinforce": ("reinforce", "whitened"),
+}
+LEARNING_RATE_FACTOR = 0.5
+
+
+def copied(loaded: LoadedModel) -> LoadedModel:
+    """A model of its own: a scorer writes into the weights."""
+    return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+class Bench:
+    """One baseline, one test set, and what has been found so far."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.exp = args.exp or Path(f"exp/asr_{args.corpus}_train_asr_rnn")
+        self.work = Path(f"{self.exp}_rank_search")
+        self.loaded = open_baseline(self.exp)
+        self.dev = Path("dump/raw") / f"dev_{args.corpus}"
+        self.test = extract(self.loaded, Path("dump/raw") / f"test_{args.corpus}")
+        self.decoder = best_decoder(copied(self.loaded), extract(self.loaded, self.dev))
+        baseline = Scorer(copied(self.loaded), self.test, only=self.decoder)
+        self.baseline_wer = baseline.score().wer
+        self.full = sum(p.numel() for p in self.loaded.model.parameters())
+        self.base_hash = model_hash(self.loaded.model)
+        self.rows: list[dict[str, Any]] = []
+        if args.json.exists():
+            before = json.loads(args.json.read_text())
+            if before["base_hash"] != self.base_hash:
+                raise SystemExit(f"{args.json} was made with another baseline: choose another file")
+            self.rows = before["rows"]
+
+    def run(self) -> None:
+        """Every seed, ratio and entry."""
+        for seed in range(self.args.seeds):
+            proxy = make_proxy(
+                copied(self.loaded), self.dev, self.work / f"seed{seed}" / "proxy",
+                self.args.proxy_size, "stratified", seed,
+            )  # fmt: skip
+            features = extract(self.loaded, proxy.folder)
+            for decomposition in ("whitened", "plain"):
+                self._seed(seed, features, decomposition)
+
+    def _seed(self, seed: int, proxy: FeatureSet, decomposition: str) -> None:
+        analysis = analyse(self.loaded, proxy, decomposition)
+        scored = Scorer(copied(self.loaded), proxy, analysis.decompositions)
+        tested = Scorer(copied(self.loaded), self.test, analysis.decompositions, self.decoder)
+        known: dict[str, Score] = {}
+
+        def score(plan: Plan) -> Score:  # what one searcher has scored is not scored for another
+            if plan.hash not in known:
+                known[plan.hash] = scored.score(plan)
+            return known[plan.hash]
+
+        for ratio in self.args.ratios:
+            for name, (searcher, wanted) in ENTRIES.items():
+                if wanted == decomposition and name in self.args.searchers:
+                    self._entry(seed, ratio, name, searcher, analysis, score, tested.score)
+
+    def _entry(
+        self,
+        seed: int,
+        ratio: float,
+        name: str,
+        searcher: str,
+        analysis: Analysis,
+        score: Callable[[Plan], Score],
+        test: Callable[[Plan], Score],
+    ) -> None:
+        key = {"searcher": name, "ratio": ratio, "seed": seed}
+        row = next((r for r in self.rows if key.items() <= r.items()), None)
+        folder = self.work / f"seed{seed}" / f"{ratio:g}x" / name.replace(" ", "_")
+        settings = SearchSettings(
+            searcher=searcher, decomposition=ENTRIES[name][1], seed=seed,
+            evaluations=self.args.evaluations,
+        )  # fmt: skip
+        if row is None:
+            space = full_space(analysis.survey.sites, settings.min_rank)
+            problem = Problem(analysis.cost_model, space, int(self.full / ratio), analysis.energies)
+            result = run_search(problem, score, settings, folder)
+            best = result.best
+            best.plan.save(folder / "plan.yaml", base_hash=self.base_hash)
+            row = {
+                **key, "compression": self.full / best.params, "wer_proxy": best.score.wer,
+                "errors_proxy": best.score.errors, "wer_test": test(best.plan).wer,
+                "wer_test_retrained": None, "evaluations": len(result.trials),
+            }  # fmt: skip
+            self.rows.append(row)
+            self._save()
+        if row["wer_test_retrained"] is None and seed < self.args.retrained_seeds:
+            row["wer_test_retrained"] = self._retrained(folder, analysis)
+            self._save()
+        print(json.dumps(row), flush=True)
+
+    def _retrained(self, folder: Path, analysis: Analysis) -> float:
+        plan, model = Plan.load(folder / "plan.yaml"), copied(self.loaded).model
+        factorise(model, plan, factors_of(plan, analysis.decompositions))
+        changes = {"use_adapter": True, "adapter": ADAPTER,
+                   "adapter_conf": adapter_conf(plan, self.base_hash)}  # fmt: skip
+        retrain(read_yaml(self.loaded.config), model.state_dict(), folder / "retrained",
+                self.args.retrain_epochs, LEARNING_RATE_FACTOR, 0, changes)  # fmt: skip
+        small = load_model(*find_model(folder / "retrained"))
+        return Scorer(small, self.test, only=self.decoder).score().wer
+
+    def _save(self) -> None:
+        document = {
+            "baseline_wer": self.baseline_wer, "corpus": self.args.corpus, "params": self.full,
+            "decoder": f"greedy, {self.decoder}", "evaluations": self.args.evaluations,
+            "proxy_size": self.args.proxy_size, "retrain_epochs": self.args.retrain_epochs,
+            "command": shlex.join(["python", *sys.argv]), "base_hash": self.base_hash,
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
+                         "espnet": espnet_version(), "espnet_shrink": __version__},
+            "rows": self.rows,
+        }  # fmt: skip
+        write_text(self.args.json, json.dumps(document, indent=1) + "\n")
+
+
+def main() -> None:
+    """Make the baseline, run, write tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", choices=["digits", "mini"], required=True)
+    parser.add_argument("--digits_dir", help="recordings, as of run.sh")
+    parser.add_argument("--exp", type=Path, help="baseline; by default the recipe's own")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[6.0, 10.0, 14.0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--evaluations", type=int, default=300, help="proxy scores per search")
+    parser.add_argument("--proxy_size", type=int, default=100)
+    parser.add_argument("--searchers", nargs="+", choices=ENTRIES, default=list(ENTRIES))
+    parser.add_argument("--retrained_seeds", type=int, default=1)
+    parser.add_argument("--retrain_epochs", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="by default rank_search_CORPUS.json here")
+    args = parser.parse_args()
+    args.json = args.json or Path(f"rank_search_{args.corpus}.json")
+    if args.exp is None:
+        digits = ["--digits_dir", args.digits_dir] if args.digits_dir else []
+        subprocess.run(
+            ["./run.sh", "--corpus", args.corpus, *digits, "--stop_stage", "11"], check=True
+        )
+    Bench(args).run()
+    print(write_tables(args.json))
+
+
+if __name__ == "__main__":
+    main()

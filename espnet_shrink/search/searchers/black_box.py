@@ -1,0 +1,48 @@
+"""What the searchers from Optuna share: plans as vectors of real numbers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.search.problem import Problem, log_ends
+
+
+def optuna() -> Any:
+    """The package, quiet.
+
+    Raises:
+        ShrinkError: it, or what its samplers need, is not installed.
+    """
+    try:
+        import cmaes  # noqa: F401
+        import optuna
+    except ImportError as error:
+        raise ShrinkError(
+            f"this searcher needs {error.name}: pip install 'espnet_shrink[search]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+def ask_log_sizes(trial: Any, problem: Problem) -> np.ndarray:
+    """Let a trial choose log parameters for every site, (sites,), between the ends of its range."""
+    low, high = log_ends(problem).T
+    # Called by number: the samplers' own sorting of names must not depend on the model.
+    positions = [trial.suggest_float(f"{i:04}", 0.0, 1.0) for i in range(len(low))]
+    return low + (high - low) * np.array(positions)
+
+
+def minimise(problem: Problem, evaluate: Any, sampler: Any, source: str) -> None:
+    """Ask `sampler` for plans at the budget, and tell it their errors, until they are spent."""
+    from espnet_shrink.search.problem import fit_to_budget
+
+    study = optuna().create_study(sampler=sampler)
+    while True:
+        trial = study.ask()
+        (found,) = evaluate([fit_to_budget(problem, ask_log_sizes(trial, problem))], source)
+        study.tell(trial, found.score.errors)

@@ -1,0 +1,14 @@
+"""CMA-ES (Hansen & Ostermeier, 2001), by Optuna."""
+
+from __future__ import annotations
+
+from espnet_shrink.search.evaluate import Evaluator
+from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.searchers.black_box import minimise, optuna
+from espnet_shrink.search.settings import SearchSettings
+
+
+def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
+    """Propose plans at the budget until the evaluations are spent."""
+    sampler = optuna().samplers.CmaEsSampler(seed=settings.seed, n_startup_trials=1)
+    minimise(problem, evaluate, sampler, "cma_es")

@@ -1,0 +1,26 @@
+"""NSGA-II (Deb et al., 2002), by Optuna: the whole front of errors and size, up to the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from espnet_shrink.search.evaluate import Evaluator
+from espnet_shrink.search.problem import Problem, fit_to_budget
+from espnet_shrink.search.searchers.black_box import ask_log_sizes, optuna
+from espnet_shrink.search.settings import SearchSettings
+
+SMALLEST = 0.5  # of the budget, above what the sites need at least
+
+
+def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
+    """Propose plans from half the budget to all of it until the evaluations are spent."""
+    sampler = optuna().samplers.NSGAIISampler(seed=settings.seed, population_size=20)
+    study = optuna().create_study(directions=["minimize", "minimize"], sampler=sampler)
+    least = problem.fixed_params + problem.least
+    while True:
+        trial = study.ask()
+        share = trial.suggest_float("share", SMALLEST, 1.0)
+        budget = least + int(share * (problem.budget_params - least))
+        smaller = dataclasses.replace(problem, budget_params=budget)
+        (found,) = evaluate([fit_to_budget(smaller, ask_log_sizes(trial, smaller))], "nsga2")
+        study.tell(trial, [found.score.errors, found.params])

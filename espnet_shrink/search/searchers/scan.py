@@ -1,0 +1,48 @@
+"""One site at a time: what every rank costs in errors while all other sites stay dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from espnet_shrink.plan import Plan, Rank, Site, dense_plan
+from espnet_shrink.search.evaluate import Evaluator
+from espnet_shrink.search.problem import Problem, clipped
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Errors by site, over its ranks in ascending order; the last is the highest of the range."""
+
+    ranks: dict[str, list[Rank]]
+    errors: dict[str, np.ndarray]
+
+
+def scan(problem: Problem, evaluate: Evaluator, evaluations: int, source: str) -> Scan:
+    """Score as many ranks of every site as `evaluations` allow, in geometric steps.
+
+    Errors never rise with the rank in what comes back: a rank is as bad as the worst above it.
+    """
+    dense = dense_plan(problem.sites)
+    (whole,) = evaluate([dense], source)
+    levels = max(1, (evaluations - 1) // len(problem.sites))
+    ranks: dict[str, list[Rank]] = {}
+    errors: dict[str, np.ndarray] = {}
+    for site in problem.sites:
+        measured = _ladder(problem, site, levels)
+        plans = [Plan({**dense.ranks, site.name: rank}) for rank in measured]
+        found = [trial.score.errors for trial in evaluate(plans, source)]
+        highest = problem.range(site)[1]
+        if measured[-1] != highest:
+            measured, found = [*measured, highest], [*found, whole.score.errors]
+        ranks[site.name] = measured
+        errors[site.name] = np.maximum.accumulate(np.array(found)[::-1])[::-1]
+    return Scan(ranks, errors)
+
+
+def _ladder(problem: Problem, site: Site, levels: int) -> list[Rank]:
+    low, high = (site.params_at(rank) for rank in problem.range(site))
+    steps = np.geomspace(low, high, levels + 1)[:-1] / sum(site.shape)
+    ladder = [clipped(problem, site, max(1, round(float(step)))) for step in steps]
+    return sorted(set(ladder), key=site.params_at)

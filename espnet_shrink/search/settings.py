@@ -1,0 +1,39 @@
+"""How to search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espnet_shrink.search.reward import REWARDS
+from espnet_shrink.settings import require
+
+SEARCHERS = ("reinforce", "uniform", "energy", "energy_order", "knapsack", "sensitivity", "random",
+             "tpe", "cma_es", "nsga2")  # fmt: skip
+DECOMPOSITIONS = ("plain", "whitened")
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search (conf/search.yaml explains every key)."""
+
+    searcher: str = "reinforce"
+    reward: str = "hard"
+    evaluations: int = 100
+    decomposition: str = "whitened"
+    min_rank: int = 4
+    rollouts: int = 6
+    learning_rate: float = 0.03
+    entropy_weight: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("searcher", SEARCHERS), ("reward", REWARDS), ("decomposition", DECOMPOSITIONS)
+        ):  # fmt: skip
+            value = getattr(self, name)
+            require(value in known, f"unknown {name} {value}: choose of {', '.join(known)}")
+        for name in ("evaluations", "min_rank", "rollouts"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
+        require(self.learning_rate > 0, "learning_rate must be above 0")
+        require(self.entropy_weight >= 0, "entropy_weight must not be negative")

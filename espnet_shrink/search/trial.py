@@ -1,0 +1,79 @@
+"""Scored plans, and their table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.score import Score
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One scored plan.
+
+    Attributes:
+        source: the searcher that proposed it.
+        params: of the whole model.
+    """
+
+    source: str
+    plan: Plan
+    score: Score
+    params: int
+
+
+@dataclass
+class SearchResult:
+    """What a search found: every trial in order, and the best of those within the budget."""
+
+    budget_params: int
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def best(self) -> Trial:
+        """Fewest errors within the budget; of equals, the smaller."""
+        within = [t for t in self.trials if t.params <= self.budget_params]
+        if not within:
+            raise ShrinkError("the search found no plan within the budget: raise `evaluations`")
+        return min(within, key=lambda t: (t.score.errors, t.params))
+
+
+COLUMNS = ["trial", "source", "wer", "cer", "errors", "params", "within_budget", "best_errors",
+           "plan"]  # fmt: skip
+
+
+def log_csv(result: SearchResult) -> str:
+    """All trials as CSV, floats in full: a search resumes from it; `plan` is the plan's hash."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    best = float("inf")
+    for number, t in enumerate(result.trials, 1):
+        within = t.params <= result.budget_params
+        best = min(best, t.score.errors) if within else best
+        writer.writerow(
+            [number, t.source, t.score.wer, t.score.cer, t.score.errors, t.params, int(within),
+             best, t.plan.hash]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def read_scores(log: Path) -> dict[str, Score]:
+    """Plan hash -> score, of a log.csv; nothing if there is none.
+
+    Raises:
+        ShrinkError: the file is not what `log_csv` wrote.
+    """
+    if not log.exists():
+        return {}
+    try:
+        rows: Sequence[dict[str, str]] = list(csv.DictReader(log.open(encoding="utf-8")))
+        return {row["plan"]: Score(float(row["wer"]), float(row["cer"])) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ShrinkError(f"{log} is damaged: delete it to search again") from error
