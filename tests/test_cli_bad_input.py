@@ -276,12 +276,13 @@ SITE = "encoder.enc.0.birnn0.weight_ih_l0"
 @pytest.mark.parametrize(
     ("ranks", "named"),
     [
-        ([2, 10_000, "dense"], f"rank 10000 in the grid of {SITE} is out of range"),
-        ([0, 4], "rank 0 in the grid"),
-        ([2.5, 4], "rank 2.5 in the grid"),
-        (["dens"], "rank 'dens' in the grid"),
-        ([4, 2], "ascending"),
-        ([], "ascending"),
+        ([2, 10_000], f"rank 10000 in the range of {SITE} is out of range"),
+        ([0, 4], "rank 0 in the range"),
+        ([2.5, 4], "rank 2.5 in the range"),
+        (["dens", 4], "rank 'dens' in the range"),
+        ([4, 2], "must be two ranks"),
+        ([2, 3, 4], "must be two ranks"),
+        ([], "must be two ranks"),
         (None, "is no search space"),
     ],
 )
