@@ -66,9 +66,11 @@ class Evaluator:
         trials, new = [], False
         for plan in plans:
             self._asked += 1
+            if self._asked > MOST_ASKED * self.evaluations:
+                break
             trial = self._known.get(plan.hash)
             if trial is None:
-                if self.left == 0 or self._asked > MOST_ASKED * self.evaluations:
+                if self.left == 0:
                     break
                 score = self._recorded.get(plan.hash)
                 if score is None:
@@ -77,8 +79,6 @@ class Evaluator:
                 self._known[plan.hash] = trial
                 self.result.trials.append(trial)
                 self._show()
-            elif self._asked > MOST_ASKED * self.evaluations:
-                break
             trials.append(trial)
         if new:
             write_text(self.out / "log.csv", log_csv(self.result))
