@@ -12,8 +12,6 @@ off; what is done is kept in EXP_rank_search. Writes JSON, and a table and a plo
 from __future__ import annotations
 
 import argparse
-import copy
-import dataclasses
 import json
 import platform
 import shlex
@@ -27,8 +25,8 @@ import torch
 from rank_search_tables import write_tables
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
-from espnet_shrink.compat.hooks import ADAPTER
-from espnet_shrink.compat.models import LoadedModel, espnet_version, find_model, load_model
+from espnet_shrink.compat.hooks import adapter_config
+from espnet_shrink.compat.models import espnet_version, find_model, load_model
 from espnet_shrink.files import read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise
 from espnet_shrink.lowrank.decompose import factors_of
@@ -61,11 +59,6 @@ ENTRIES = {
 LEARNING_RATE_FACTOR = 0.5
 
 
-def copied(loaded: LoadedModel) -> LoadedModel:
-    """A model of its own: a scorer writes into the weights."""
-    return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
-
-
 class Bench:
     """One baseline, one test set, and what has been found so far."""
 
@@ -76,8 +69,8 @@ class Bench:
         self.loaded = open_baseline(self.exp)
         self.dev = Path("dump/raw") / f"dev_{args.corpus}"
         self.test = extract(self.loaded, Path("dump/raw") / f"test_{args.corpus}")
-        self.decoder = best_decoder(copied(self.loaded), extract(self.loaded, self.dev))
-        baseline = Scorer(copied(self.loaded), self.test, only=self.decoder)
+        self.decoder = best_decoder(self.loaded.copy(), extract(self.loaded, self.dev))
+        baseline = Scorer(self.loaded.copy(), self.test, only=self.decoder)
         self.baseline_wer = baseline.score().wer
         self.full = sum(p.numel() for p in self.loaded.model.parameters())
         self.base_hash = model_hash(self.loaded.model)
@@ -92,7 +85,7 @@ class Bench:
         """Every seed, ratio and entry."""
         for seed in range(self.args.seeds):
             proxy = make_proxy(
-                copied(self.loaded), self.dev, self.work / f"seed{seed}" / "proxy",
+                self.loaded.copy(), self.dev, self.work / f"seed{seed}" / "proxy",
                 self.args.proxy_size, "stratified", seed,
             )  # fmt: skip
             features = extract(self.loaded, proxy.folder)
@@ -101,8 +94,8 @@ class Bench:
 
     def _seed(self, seed: int, proxy: FeatureSet, decomposition: str) -> None:
         analysis = analyse(self.loaded, proxy, decomposition)
-        scored = Scorer(copied(self.loaded), proxy, analysis.decompositions)
-        tested = Scorer(copied(self.loaded), self.test, analysis.decompositions, self.decoder)
+        scored = Scorer(self.loaded.copy(), proxy, analysis.decompositions)
+        tested = Scorer(self.loaded.copy(), self.test, analysis.decompositions, self.decoder)
         known: dict[str, Score] = {}
 
         def score(plan: Plan) -> Score:  # what one searcher has scored is not scored for another
@@ -151,10 +144,9 @@ class Bench:
         print(json.dumps(row), flush=True)
 
     def _retrained(self, folder: Path, analysis: Analysis) -> float:
-        plan, model = Plan.load(folder / "plan.yaml"), copied(self.loaded).model
+        plan, model = Plan.load(folder / "plan.yaml"), self.loaded.copy().model
         factorise(model, plan, factors_of(plan, analysis.decompositions))
-        changes = {"use_adapter": True, "adapter": ADAPTER,
-                   "adapter_conf": adapter_conf(plan, self.base_hash)}  # fmt: skip
+        changes = adapter_config(adapter_conf(plan, self.base_hash))
         retrain(read_yaml(self.loaded.config), model.state_dict(), folder / "retrained",
                 self.args.retrain_epochs, LEARNING_RATE_FACTOR, 0, changes)  # fmt: skip
         small = load_model(*find_model(folder / "retrained"))

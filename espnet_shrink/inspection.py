@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +141,7 @@ def inspect_model(loaded: LoadedModel, origin: str) -> Inspection:
     plan = plan_of(loaded.model)
     folded = loaded
     if plan.factored:
-        folded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
+        folded = loaded.copy()
         fold(folded.model)
     found = survey(folded.model)
     parameters = dict(folded.model.named_parameters())

@@ -7,7 +7,6 @@ dev and proxy data only.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import yaml
 from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
-from espnet_shrink.compat.hooks import ADAPTER
+from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
@@ -296,7 +295,7 @@ class _Rounds:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
         return search_ranks(
-            _copy(current), proxy, self._space(), self.search, int(self.full / goal),
+            current.copy(), proxy, self._space(), self.search, int(self.full / goal),
             self._folder(number) / "search",
         )  # fmt: skip
 
@@ -304,7 +303,7 @@ class _Rounds:
         self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
     ) -> dict[str, float]:
         before = folder / "before_retraining.yaml"
-        factored = _copy(current)
+        factored = current.copy()
         decompositions = analyse(current, proxy, self.search.decomposition).decompositions
         factorise(factored.model, plan, factors_of(plan, decompositions))
         if not before.exists():
@@ -313,8 +312,7 @@ class _Rounds:
         plan.save(folder / "plan.yaml", base_hash=self.base_hash)
         state = factored.model.state_dict()
         changes = {
-            **self.settings.train, "use_adapter": True, "adapter": ADAPTER,
-            "adapter_conf": adapter_conf(plan, self.base_hash),
+            **self.settings.train, **adapter_config(adapter_conf(plan, self.base_hash)),
         }  # fmt: skip
         if self.retrain is None:
             leave_untrained(self.base_config, state, folder, changes)
@@ -342,10 +340,6 @@ class _Rounds:
             self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
             self.settings.learning_rate_factor, self.ngpu, self.settings.train,
         )  # fmt: skip
-
-
-def _copy(loaded: LoadedModel) -> LoadedModel:
-    return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
 
 
 def _dump(document: Mapping[str, Any]) -> str:

@@ -6,14 +6,13 @@ import argparse
 from pathlib import Path
 
 from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.search.reward import REWARDS
+from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(verbs, "search", run, "search a rank for every site within a budget")
-    from espnet_shrink.search.reward import REWARDS
-    from espnet_shrink.search.settings import SEARCHERS
-
     add_exp(verb)
     add_out(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
@@ -32,7 +31,6 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.lowrank.sites import survey
     from espnet_shrink.proxy.features import extract
     from espnet_shrink.rounds import RoundsSettings
-    from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.search.space import SearchSpace, full_space
     from espnet_shrink.settings import load_settings, require
     from espnet_shrink.stages import open_baseline, search_ranks

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 ADAPTER = "espnet_shrink"
 ADAPTER_KEYS = ("use_adapter", "adapter", "adapter_conf")  # of a config.yaml
 _registered = False
+
+
+def adapter_config(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a compressed model's config.yaml, with `conf` as its adapter_conf."""
+    return dict(zip(ADAPTER_KEYS, (True, ADAPTER, conf), strict=True))
 
 
 def register() -> None:

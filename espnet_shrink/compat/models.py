@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import importlib.metadata
 import re
 from dataclasses import dataclass
@@ -34,6 +36,10 @@ class LoadedModel:
     config: Path
     checkpoint: Path
     task: Task
+
+    def copy(self) -> LoadedModel:
+        """The same with weights of its own."""
+        return dataclasses.replace(self, model=copy.deepcopy(self.model))
 
 
 def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Path]:

@@ -94,12 +94,12 @@ class Evaluator:
 
     def _show(self) -> None:
         self.bar.update(1)
-        if any(t.params <= self.result.budget_params for t in self.result.trials):
+        if self.result.within_budget:
             best = self.result.best.score
             self.bar.set_postfix_str(f"best WER {best.wer:.2f} CER {best.cer:.2f}")
 
     def _log_events(self) -> None:
-        if not any(t.params <= self.result.budget_params for t in self.result.trials):
+        if not self.result.within_budget:
             return
         from torch.utils.tensorboard import SummaryWriter
 

@@ -77,18 +77,23 @@ def largest_within_budget(problem: Problem, plan_at: Callable[[float], Plan]) ->
     Raises:
         ShrinkError: not even t = 0 meets the budget.
     """
-    low, high = 0.0, 1.0
-    if problem.feasible(plan_at(high)):
-        return plan_at(high)
-    if not problem.feasible(plan_at(low)):
+    if not problem.feasible(plan_at(0.0)):
         raise ShrinkError(
             f"no plan of this kind meets the budget of {problem.budget_params:,} parameters: "
             "lower the target compression"
         )
+    return plan_at(_largest(lambda t: problem.feasible(plan_at(t))))
+
+
+def _largest(fits: Callable[[float], bool]) -> float:
+    """The largest t in [0, 1] that fits, where less fits if more does; 0 is taken to fit."""
+    if fits(1.0):
+        return 1.0
+    low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if problem.feasible(plan_at(middle)) else (low, middle)
-    return plan_at(low)
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def clipped(problem: Problem, site: Site, rank: int) -> Rank:
@@ -129,14 +134,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
     def sizes_at(t: float) -> np.ndarray:
         return np.clip(np.exp(wanted + least + t * spread), ends[:, 0], ends[:, 1])
 
-    low, high = 0.0, 1.0
-    if sizes_at(high).sum() > problem.site_budget:
-        for _ in range(40):
-            middle = (low + high) / 2
-            fits = sizes_at(middle).sum() <= problem.site_budget
-            low, high = (middle, high) if fits else (low, middle)
-        high = low
-    sizes = sizes_at(high)
+    sizes = sizes_at(_largest(lambda t: bool(sizes_at(t).sum() <= problem.site_budget)))
     ranks = dict(plan_of_sizes(problem, sizes).ranks)
     left = problem.site_budget - sum(s.params_at(ranks[s.name]) for s in sites)
     lost = [

@@ -36,9 +36,14 @@ class SearchResult:
     trials: list[Trial] = field(default_factory=list)
 
     @property
+    def within_budget(self) -> list[Trial]:
+        """The trials whose plans meet the budget."""
+        return [t for t in self.trials if t.params <= self.budget_params]
+
+    @property
     def best(self) -> Trial:
         """Fewest errors within the budget; of equals, the smaller."""
-        within = [t for t in self.trials if t.params <= self.budget_params]
+        within = self.within_budget
         if not within:
             raise ShrinkError("the search found no plan within the budget: raise `evaluations`")
         return min(within, key=lambda t: (t.score.errors, t.params))

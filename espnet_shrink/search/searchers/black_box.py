@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.search.problem import Problem, log_ends
+from espnet_shrink.search.evaluate import Evaluator
+from espnet_shrink.search.problem import Problem, fit_to_budget, log_ends
 
 
 def optuna() -> Any:
@@ -37,10 +38,8 @@ def ask_log_sizes(trial: Any, problem: Problem) -> np.ndarray:
     return low + (high - low) * np.array(positions)
 
 
-def minimise(problem: Problem, evaluate: Any, sampler: Any, source: str) -> None:
+def minimise(problem: Problem, evaluate: Evaluator, sampler: Any, source: str) -> None:
     """Ask `sampler` for plans at the budget, and tell it their errors, until they are spent."""
-    from espnet_shrink.search.problem import fit_to_budget
-
     study = optuna().create_study(sampler=sampler)
     while True:
         trial = study.ask()

@@ -148,7 +148,7 @@ class Reinforce:
         log_sizes = self.centre + STEP * (np.array(levels) - LEVELS)
         if self.settings.reward == "hard":
             return fit_to_budget(self.problem, log_sizes)
-        return plan_of_sizes(self.problem, list(np.exp(log_sizes)))
+        return plan_of_sizes(self.problem, np.exp(log_sizes))
 
     def tell(self, rollouts: Sequence[Rollout], trials: Sequence[Trial]) -> None:
         """Learn from what the rollouts scored."""
