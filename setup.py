@@ -49,6 +49,7 @@ setup(
         "torchaudio",  # ESPnet 202511 imports it without requiring it
         "editdistance",  # ESPnet 202611 imports it in training without requiring it
         "numpy",
+        "numba",  # compiles the LSTM for inference; librosa, which ESPnet needs, has it already
         "scipy",
         "jiwer",
         "sentencepiece",

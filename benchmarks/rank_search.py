@@ -69,8 +69,8 @@ class Bench:
         self.loaded = open_baseline(self.exp)
         self.dev = Path("dump/raw") / f"dev_{args.corpus}"
         self.test = extract(self.loaded, Path("dump/raw") / f"test_{args.corpus}")
-        self.decoder = best_decoder(self.loaded.copy(), extract(self.loaded, self.dev))
-        baseline = Scorer(self.loaded.copy(), self.test, only=self.decoder)
+        self.decoder = best_decoder(self.loaded, extract(self.loaded, self.dev))
+        baseline = Scorer(self.loaded, self.test, only=self.decoder)
         self.baseline_wer = baseline.score().wer
         self.full = sum(p.numel() for p in self.loaded.model.parameters())
         self.base_hash = model_hash(self.loaded.model)
@@ -85,7 +85,7 @@ class Bench:
         """Every seed, ratio and entry."""
         for seed in range(self.args.seeds):
             proxy = make_proxy(
-                self.loaded.copy(), self.dev, self.work / f"seed{seed}" / "proxy",
+                self.loaded, self.dev, self.work / f"seed{seed}" / "proxy",
                 self.args.proxy_size, "stratified", seed,
             )  # fmt: skip
             features = extract(self.loaded, proxy.folder)
@@ -94,8 +94,8 @@ class Bench:
 
     def _seed(self, seed: int, proxy: FeatureSet, decomposition: str) -> None:
         analysis = analyse(self.loaded, proxy, decomposition)
-        scored = Scorer(self.loaded.copy(), proxy, analysis.decompositions)
-        tested = Scorer(self.loaded.copy(), self.test, analysis.decompositions, self.decoder)
+        scored = Scorer(self.loaded, proxy, analysis.decompositions)
+        tested = Scorer(self.loaded, self.test, analysis.decompositions, self.decoder)
         known: dict[str, Score] = {}
 
         def score(plan: Plan) -> Score:  # what one searcher has scored is not scored for another

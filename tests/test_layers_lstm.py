@@ -146,7 +146,8 @@ def test_the_cudnn_packed_path_equals_torch():
     run_packed = fused_module._RunPacked(packed.batch_sizes, torch.device("cpu"))
     zeros = (torch.zeros(2, BATCH, H), torch.zeros(2, BATCH, H))
     layers = [[lstm._direction("_l0"), lstm._direction("_l0_reverse")]]
-    y, state = fused_module._run_layers(layers, packed.data, zeros, 0.0, run_packed)
+    sizes = packed.batch_sizes
+    y, state = fused_module._run_layers(layers, packed.data, zeros, 0.0, run_packed, sizes)
     expected, expected_state = dense(packed)
     assert_close(y, expected.data)
     assert_close(state, expected_state)

@@ -16,7 +16,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.lowrank.build import factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.plan import dense_plan
+from espnet_shrink.plan import Plan, dense_plan
 from espnet_shrink.proxy import greedy
 from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import extract
@@ -92,14 +92,32 @@ def test_a_plan_is_scored_as_the_factorised_model_whatever_was_scored_before(bas
         own = Scorer(dataclasses.replace(baseline, model=factored), dev)
         expected.append((own.hypotheses(), own.score()))
     assert len({score.errors for _, score in expected}) > 3
-    scorer = Scorer(
-        dataclasses.replace(baseline, model=copy.deepcopy(baseline.model)), dev,
-        analysis.decompositions,
-    )  # fmt: skip
+    before = copy.deepcopy(baseline.model.state_dict())
+    scorer = Scorer(baseline, dev, analysis.decompositions)
     for i in (0, 3, 1, 5, 2, 0, 4, 3, 0):
         assert (scorer.hypotheses(plans[i]), scorer.score(plans[i])) == expected[i]
-    before, after = baseline.model.state_dict(), scorer.model.state_dict()
+    after = baseline.model.state_dict()
+    assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_encoder_runs_again_only_for_a_plan_that_changes_it(baseline, dev, monkeypatch):
+    analysis = analyse(baseline, dev, "whitened")
+    scorer = Scorer(baseline, dev, analysis.decompositions)
+    runs, encode_batch = [], greedy.encode_batch
+    monkeypatch.setattr(greedy, "encode_batch", lambda *a: runs.append(1) or encode_batch(*a))
+    ranks = {site.name: 2 for site in analysis.survey.sites}
+    (batch,) = greedy.batches(dev.features)
+    behind = next(name for name in ranks if name.startswith("decoder."))
+    inside = next(name for name in ranks if name.startswith("encoder."))
+    for change, times in [({}, 1), ({behind: 3}, 1), ({"ctc.ctc_lo.weight": 3}, 1), ({}, 1),
+                          ({inside: 3}, 2), ({}, 3)]:  # fmt: skip
+        plan = Plan({**ranks, **change})
+        again = scorer.hypotheses(plan)
+        assert len(runs) == times
+        fresh = Scorer(baseline, dev, analysis.decompositions)
+        assert again == fresh.hypotheses(plan)
+        runs[times:] = []
 
 
 def test_a_score_is_the_mean_of_both_decoders_errors_by_jiwer(baseline, dev):

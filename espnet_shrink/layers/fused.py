@@ -1,9 +1,10 @@
-"""LSTM stacks on the library's fused kernels (oneDNN on a CPU, cuDNN on CUDA).
+"""LSTM stacks on fused kernels: the library's (oneDNN on a CPU, cuDNN on CUDA), or our own.
 
 Each layer and direction is one call of the library LSTM. A factored input matrix is folded
-into the input (x V^T, then U as the input matrix of width r); a factored recurrent matrix
-comes here multiplied out, so that the fused kernel can be used in training and the gradient
-reaches both factors through the product.
+into the input (x V^T, then U as the input matrix of width r); a factored recurrent matrix is
+multiplied out, so that the fused kernel can be used in training and the gradient reaches both
+factors through the product. Inference on a CPU uses the factors themselves where that is faster
+(inference.py).
 
 torch has no fused kernel for packed input on a CPU. There the packed frames are spread over a
 padded batch, each sequence reversed by its own length for the backward direction, and the
@@ -20,10 +21,14 @@ import torch.nn.functional as F
 from torch import _VF, Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from espnet_shrink.layers.inference import KernelCall, kernel_takes, run_together
 from espnet_shrink.layers.inputs import check_input, initial_states, permute
 
 State = tuple[Tensor, Tensor]
 """h and c, each (num_layers * directions, B, H)."""
+
+Result = tuple[Tensor, Tensor, Tensor]
+"""Output frames, and h and c after, each (1, B, H)."""
 
 GATE_OFF = -1e4  # sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1 in every dtype
 
@@ -33,27 +38,28 @@ class Direction:
     """Weights of one layer in one direction; gates in torch's order i, f, g, o.
 
     w_ih: (4H, in), or U (4H, r) if v_ih is given.
-    w_hh: (4H, H), always dense.
+    w_hh: (4H, H), or U (4H, r) if v_hh is given.
     biases: b_ih and b_hh, each (4H), or empty.
     v_ih: (r, in) or None.
+    v_hh: (r, H) or None.
     """
 
     w_ih: Tensor
     w_hh: Tensor
     biases: tuple[Tensor, ...]
     v_ih: Tensor | None = None
+    v_hh: Tensor | None = None
 
 
 Layers = Sequence[Sequence[Direction]]
-Run = Callable[[Tensor, Direction, State, bool], tuple[Tensor, Tensor, Tensor]]
+Run = Callable[[Tensor, Direction, State, bool], Result]
 """(frames, weights, (h, c) each (1, B, H), reverse) -> output frames, h_n, c_n."""
 
 
-def _library_lstm(
-    x: Tensor, w: Direction, hx: State, batch_sizes: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _library_lstm(x: Tensor, w: Direction, hx: State, batch_sizes: Tensor | None = None) -> Result:
     """One layer, one direction, front to back; x is time-major or, with batch_sizes, packed."""
-    weights = [w.w_ih, w.w_hh, *w.biases]
+    w_hh = w.w_hh if w.v_hh is None else w.w_hh @ w.v_hh
+    weights = [w.w_ih, w_hh, *w.biases]
     # "train" only decides whether buffers for the backward pass are kept: dropout is 0 here.
     options = (weights, bool(w.biases), 1, 0.0, torch.is_grad_enabled(), False)
     if batch_sizes is None:
@@ -61,7 +67,7 @@ def _library_lstm(
     return _VF.lstm(x, batch_sizes, hx, *options)
 
 
-def _run_batch(z: Tensor, w: Direction, hx: State, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _run_batch(z: Tensor, w: Direction, hx: State, reverse: bool) -> Result:
     """z: (T, B, in), all sequences T frames long."""
     if not reverse:
         return _library_lstm(z, w, hx)
@@ -100,19 +106,17 @@ class _RunPadded:
     def __init__(self, batch_sizes: Tensor) -> None:
         self.rows = Rows(batch_sizes)
 
-    def __call__(
-        self, z: Tensor, w: Direction, hx: State, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, z: Tensor, w: Direction, hx: State, reverse: bool) -> Result:
         rows = self.rows
         where = rows.reverse if reverse else rows.forward
-        width, hidden = z.size(1), w.w_hh.size(1)
+        width, hidden = z.size(1), hx[0].size(2)
         padded = z.new_zeros(rows.steps * rows.batch, width + 1)
         padded[:, width] = 1
         padded = padded.index_copy(0, where, F.pad(z, (0, 1)))
         freeze = w.w_ih.new_zeros(4 * hidden, 1)
         freeze[:hidden] = GATE_OFF
         freeze[hidden : 2 * hidden] = -GATE_OFF
-        frozen = Direction(torch.cat((w.w_ih, freeze), 1), w.w_hh, w.biases)
+        frozen = Direction(torch.cat((w.w_ih, freeze), 1), w.w_hh, w.biases, None, w.v_hh)
         y, _, c_n = _library_lstm(padded.view(rows.steps, rows.batch, width + 1), frozen, hx)
         y = y.reshape(-1, hidden)
         return y.index_select(0, where), y.index_select(0, rows.last)[None], c_n
@@ -128,9 +132,7 @@ class _RunPacked:
         self.batch_sizes = batch_sizes
         self.flip = row_at[rows.reverse].to(device)  # its own inverse
 
-    def __call__(
-        self, z: Tensor, w: Direction, hx: State, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, z: Tensor, w: Direction, hx: State, reverse: bool) -> Result:
         if not reverse:
             return _library_lstm(z, w, hx, self.batch_sizes)
         y, h_n, c_n = _library_lstm(z.index_select(0, self.flip), w, hx, self.batch_sizes)
@@ -138,21 +140,29 @@ class _RunPacked:
 
 
 def _run_layers(
-    layers: Layers, x: Tensor, hx: State, dropout: float, run: Run
+    layers: Layers, x: Tensor, hx: State, dropout: float, run: Run, batch_sizes: Tensor
 ) -> tuple[Tensor, State]:
     h_n: list[Tensor] = []
     c_n: list[Tensor] = []
     for number, directions in enumerate(layers):
         if number and dropout:
             x = F.dropout(x, dropout)
-        outputs: list[Tensor] = []
-        for w in directions:
-            k = len(h_n)
+        results: dict[int, Result] = {}
+        calls: dict[int, KernelCall] = {}
+        for n, w in enumerate(directions):
             z = x if w.v_ih is None else F.linear(x, w.v_ih)
-            y, h, c = run(z, w, (hx[0][k : k + 1], hx[1][k : k + 1]), len(outputs) == 1)
-            outputs.append(y)
-            h_n.append(h)
-            c_n.append(c)
+            k = len(h_n) + n
+            state = (hx[0][k : k + 1], hx[1][k : k + 1])
+            if w.v_hh is not None and kernel_takes(z, w.w_hh, w.v_hh, int(batch_sizes[0])):
+                calls[n] = KernelCall(
+                    z, w.w_ih, w.biases, w.w_hh, w.v_hh, state, batch_sizes, n == 1
+                )
+            else:
+                results[n] = run(z, w, state, n == 1)
+        results.update(zip(calls, run_together(list(calls.values())), strict=True))
+        outputs, h, c = zip(*(results[n] for n in range(len(directions))), strict=True)
+        h_n += h
+        c_n += c
         x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
     return x, (torch.cat(h_n), torch.cat(c_n))
 
@@ -168,7 +178,12 @@ def lstm_forward(layers: Layers, x: Tensor, hx: State, dropout: float) -> tuple[
     Returns:
         (T, B, H * directions), (h_n, c_n).
     """
-    return _run_layers(layers, x, hx, dropout, _run_batch)
+    return _run_layers(layers, x, hx, dropout, _run_batch, _full(x))
+
+
+def _full(x: Tensor) -> Tensor:
+    """The batch sizes (T) of (T, B, in): no sequence is shorter."""
+    return torch.full((x.size(0),), x.size(1))
 
 
 def packed_lstm_forward(
@@ -183,15 +198,16 @@ def packed_lstm_forward(
     first = layers[0][0]
     check_input("LSTM", x, first.w_ih if first.v_ih is None else first.v_ih)
     batch, steps = int(batch_sizes[0]), len(batch_sizes)
-    h, c = initial_states(x, (sum(map(len, layers)), batch, first.w_hh.size(1)), hx, 2)
+    hidden = first.w_hh.size(0) // 4
+    h, c = initial_states(x, (sum(map(len, layers)), batch, hidden), hx, 2)
     hx = (permute(h, order), permute(c, order))
     if int(batch_sizes[-1]) == batch:
-        y, state = _run_layers(layers, x.reshape(steps, batch, -1), hx, dropout, _run_batch)
+        y, state = lstm_forward(layers, x.reshape(steps, batch, -1), hx, dropout)
         y = y.reshape(steps * batch, -1)
-    elif x.device.type == "cpu":
-        y, state = _run_layers(layers, x, hx, dropout, _RunPadded(batch_sizes))
     else:
-        y, state = _run_layers(layers, x, hx, dropout, _RunPacked(batch_sizes, x.device))
+        cpu = x.device.type == "cpu"
+        run = _RunPadded(batch_sizes) if cpu else _RunPacked(batch_sizes, x.device)
+        y, state = _run_layers(layers, x, hx, dropout, run, batch_sizes)
     state = (permute(state[0], back), permute(state[1], back))
     return PackedSequence(y, batch_sizes, order, back), state
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from espnet_shrink.layers.factors import dense_matrix
 from espnet_shrink.layers.fused import Direction, lstm_forward, packed_lstm_forward
 from espnet_shrink.layers.recurrent import LowRankRecurrent, States
 from espnet_shrink.layers.steps import lstm_step
@@ -39,9 +38,11 @@ class LowRankLSTM(LowRankRecurrent, nn.LSTM):  # type: ignore[misc]
 
     def _direction(self, s: str) -> Direction:
         biases = tuple(bias for bias in self._biases(s) if bias is not None)
-        w_hh = dense_matrix(self, f"weight_hh{s}", self.ranks)
-        name = f"weight_ih{s}"
+        w_ih, v_ih = self._factors(f"weight_ih{s}")
+        w_hh, v_hh = self._factors(f"weight_hh{s}")
+        return Direction(w_ih, w_hh, biases, v_ih, v_hh)
+
+    def _factors(self, name: str) -> tuple[Tensor, Tensor | None]:
         if name in self.ranks:
-            u, v = getattr(self, f"{name}_U"), getattr(self, f"{name}_V")
-            return Direction(u, w_hh, biases, v)
-        return Direction(getattr(self, name), w_hh, biases)
+            return getattr(self, f"{name}_U"), getattr(self, f"{name}_V")
+        return getattr(self, name), None

@@ -66,7 +66,16 @@ def factorise(model: nn.Module, plan: Plan, factors: Factors) -> None:
         for name in names_of.get(site, [site]):
             path, _, own = name.rpartition(".")
             wanted.setdefault(id(model.get_submodule(path)), {})[own] = factors[site]
-    _replace(model, lambda module: _twin(module, wanted.get(id(module))))
+
+    def twin_of(module: nn.Module) -> nn.Module | None:
+        own = wanted.get(id(module))
+        if own is None:
+            return None
+        twin = low_rank_twin(module, own)
+        twin.train(model.training)
+        return twin
+
+    _replace(model, twin_of)
     share(model, groups)
     model.shrink_plan = plan  # type: ignore[assignment]
 
@@ -80,16 +89,19 @@ def fold(model: nn.Module) -> None:
         del model.shrink_plan
 
 
-def _twin(module: nn.Module, factors: Factors | None) -> nn.Module | None:
-    """The low-rank module for a dense one; None if it has no factors."""
-    if factors is None:
-        return None
+def low_rank_twin(module: nn.Module, factors: Factors) -> nn.Module:
+    """The low-rank module for a dense one.
+
+    Args:
+        module: dense.
+        factors: its own names of weights -> (U: (out, r), V: (r, in)).
+    """
     ranks = {name: U.shape[1] for name, (U, _) in factors.items()}
     for kind, twin in MANY_MATRICES.items():
         if type(module) is kind:
-            return twin.from_dense(module, ranks, factors)
+            return twin.from_dense(module, ranks, factors)  # type: ignore[no-any-return]
     twin = next(twin for kind, twin in ONE_MATRIX.items() if isinstance(module, kind))
-    return twin.from_dense(module, ranks["weight"], factors["weight"])
+    return twin.from_dense(module, ranks["weight"], factors["weight"])  # type: ignore[no-any-return]
 
 
 def _replace(model: nn.Module, twin_of: Callable[[nn.Module], nn.Module | None]) -> None:

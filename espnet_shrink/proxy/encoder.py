@@ -45,6 +45,15 @@ def encode_batch(model: Any, features: Sequence[torch.Tensor]) -> tuple[torch.Te
     return pad_sequence(alone, batch_first=True), torch.tensor([len(e) for e in alone])
 
 
+def behind_the_encoder(model: Any) -> tuple[str, ...]:
+    """What the names of weights start with that no encoder output depends on."""
+    parts = ["decoder.", "joint_network."]
+    # Self-conditioned CTC feeds its intermediate predictions back into the encoder.
+    if not getattr(model.encoder, "interctc_use_conditioning", False):
+        parts.append("ctc.")
+    return tuple(parts)
+
+
 def _past_the_frontend(model: Any) -> Any:
     """The same model, whose `encode` is given features in place of audio."""
     view = copy.copy(model)

@@ -16,6 +16,9 @@ from espnet_shrink.compat.text import Prompt
 from espnet_shrink.proxy.decoders import Decoder
 from espnet_shrink.proxy.encoder import encode_batch
 
+Encoded = dict[int, tuple[torch.Tensor, torch.Tensor]]
+"""The first utterance of a batch -> encoder output (B, T', D), padded, and lengths (B)."""
+
 BATCH_FRAMES = 4_000  # padded frames per batch: small enough that little is padding and caches hold
 
 
@@ -53,6 +56,7 @@ def decode(
     features: Sequence[torch.Tensor],
     decoders: Sequence[Decoder],
     prompt: Prompt,
+    kept: Encoded,
 ) -> dict[str, list[list[int]]]:
     """Token ids of every utterance, by decoder.
 
@@ -64,6 +68,7 @@ def decode(
         features: N normalised features, (frames, dims) each.
         decoders: of `decoders_of(model)`.
         prompt: what decoding starts from.
+        kept: encoder outputs; what it lacks is computed and put there.
     """
 
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -74,8 +79,9 @@ def decode(
     def decode_batch(batch: list[int]) -> dict[str, list[list[int]]]:
         model = free.get()
         try:
-            encoded = encode_batch(model, [features[i] for i in batch])
-            return {d.name: d.greedy(model, *encoded, prompt) for d in decoders}
+            if batch[0] not in kept:
+                kept[batch[0]] = encode_batch(model, [features[i] for i in batch])
+            return {d.name: d.greedy(model, *kept[batch[0]], prompt) for d in decoders}
         finally:
             free.put(model)
 

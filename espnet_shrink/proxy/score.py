@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jiwer
-import torch
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.lowrank.decompose import Decomposition
-from espnet_shrink.plan import DENSE, Plan, Rank
+from espnet_shrink.lowrank.replan import Replanner
+from espnet_shrink.plan import Plan, Rank
 from espnet_shrink.proxy.decoders import decoders_of
+from espnet_shrink.proxy.encoder import behind_the_encoder
 from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.greedy import decode, views_of
+from espnet_shrink.proxy.greedy import Encoded, decode, views_of
 
 # A wrong word is wrong in about a third of its characters, so both get about an equal say;
 # characters break the many ties that words leave on a small set.
@@ -41,8 +42,8 @@ class Score:
 class Scorer:
     """Decodes a feature set with any plan of one model, a plan costing one pass and no SVD.
 
-    The factored model computes the same as the dense one with W = U V multiplied out, so the
-    products are written into the dense weights; only sites whose rank changed are touched.
+    The model itself is left alone: plans go into views of it. Encoder outputs are kept, and used
+    again for a plan that differs only behind the encoder.
     """
 
     def __init__(
@@ -52,27 +53,31 @@ class Scorer:
         decompositions: Mapping[str, Decomposition] | None = None,
         only: str | None = None,
     ) -> None:
-        self.model = loaded.model
+        model = loaded.model
         self.data = data
-        self.decoders = [d for d in decoders_of(self.model) if only in (None, d.name)]
+        self.decoders = [d for d in decoders_of(model) if only in (None, d.name)]
         if not self.decoders:
             raise ShrinkError(
                 f"{loaded.config}: nothing in this model can be decoded greedily: it has no CTC "
                 "head, attention decoder or transducer"
             )
-        self.decompositions = decompositions or {}
         self._codec = text_codec(loaded)
-        self._views = views_of(self.model)
-        parameters = dict(self.model.named_parameters())
-        self._weights = {name: parameters[name] for name in self.decompositions}
-        self._dense = {name: w.detach().clone() for name, w in self._weights.items()}
-        self._now: dict[str, Rank] = dict.fromkeys(self._weights, DENSE)
+        self._views = views_of(model)
+        self._replanner = Replanner(self._views, decompositions or {})
+        self._behind = behind_the_encoder(model)
+        self._encoder_ranks: dict[str, Rank] | None = None
+        self._encoded: Encoded = {}
 
     def hypotheses(self, plan: Plan | None = None) -> dict[str, list[str]]:
         """Texts of all utterances by decoder, with `plan` (None: the model as it is)."""
         if plan is not None:
-            self._apply(plan.ranks)
-        found = decode(self._views, self.data.features, self.decoders, self._codec.prompt)
+            self._replanner.apply(plan)
+            ranks = {n: r for n, r in plan.ranks.items() if not n.startswith(self._behind)}
+            if ranks != self._encoder_ranks:
+                self._encoder_ranks, self._encoded = ranks, {}
+        found = decode(
+            self._views, self.data.features, self.decoders, self._codec.prompt, self._encoded
+        )
         return {
             name: [self._codec.to_text(tokens) for tokens in results]
             for name, results in found.items()
@@ -85,18 +90,6 @@ class Scorer:
         return Score(
             sum(s.wer for s in scores) / len(scores), sum(s.cer for s in scores) / len(scores)
         )
-
-    @torch.no_grad()
-    def _apply(self, ranks: Mapping[str, Rank]) -> None:
-        for name, rank in ranks.items():
-            if self._now[name] == rank:
-                continue
-            if isinstance(rank, int):
-                product = self.decompositions[name].product(rank)
-                self._weights[name].copy_(product.view_as(self._weights[name]))
-            else:
-                self._weights[name].copy_(self._dense[name])
-            self._now[name] = rank
 
 
 def errors(references: Sequence[str], hypotheses: Sequence[str]) -> Score:

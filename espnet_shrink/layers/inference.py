@@ -1,0 +1,113 @@
+"""When our own kernel runs an LSTM, and how: inference on a CPU, with a factored recurrence."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Up to this share of H the kernel is faster than torch's dense LSTM at any batch size; for one
+# sequence it is at any rank (benchmarks/lstm.py).
+LARGEST_SHARE = 1 / 3
+
+# Gates are made for as many frames at a time as stay in a core's cache.
+GATE_FLOATS = 2**18
+
+
+def kernel_takes(x: Tensor, u: Tensor, v: Tensor, batch: int) -> bool:
+    """Whether the kernel runs a recurrence U V, U (4H, r) and V (r, H), over frames x.
+
+    Not for training, nor while the model is traced, compiled or cast.
+    """
+    rank, hidden = v.shape
+    return (
+        (batch == 1 or rank <= LARGEST_SHARE * hidden)
+        and not torch.is_grad_enabled()
+        and all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, u, v))
+        and x.device.type == "cpu"
+        and x.dtype == u.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+    )
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One layer in one direction.
+
+    Attributes:
+        z: frames, (N, in) packed or (T, B, in).
+        w_ih: (4H, in).
+        biases: b_ih and b_hh, each (4H), or empty.
+        u: (4H, r); v: (r, H).
+        state: h and c before, each (1, B, H).
+        batch_sizes: (T), as in a PackedSequence.
+        reverse: from the last frame to the first.
+    """
+
+    z: Tensor
+    w_ih: Tensor
+    biases: tuple[Tensor, ...]
+    u: Tensor
+    v: Tensor
+    state: tuple[Tensor, Tensor]
+    batch_sizes: Tensor
+    reverse: bool
+
+    @torch.no_grad()  # a setting of the thread
+    def __call__(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Output frames like z, and h and c after."""
+        from espnet_shrink.layers.kernel import lstm_frames  # numba takes half a second to import
+
+        z = self.z.reshape(-1, self.w_ih.size(1))
+        width = len(self.u)
+        bias = self.biases[0] + self.biases[1] if self.biases else z.new_zeros(width)
+        sizes, blocks = self._blocks(max(1, GATE_FLOATS // width))
+        gates = z.new_empty(max(stop - start for _, start, stop in blocks), width)
+        h, c = (part[0].contiguous().clone() for part in self.state)
+        y = z.new_empty(len(z), h.size(1))
+        v, u = self.v.contiguous().numpy(), self.u.t().contiguous().numpy()
+        for steps, start, stop in reversed(blocks) if self.reverse else blocks:
+            now = gates[: stop - start]
+            torch.addmm(bias, z[start:stop], self.w_ih.t(), out=now)
+            lstm_frames(
+                now.numpy(), v, u, sizes[steps], h.numpy(), c.numpy(), y[start:stop].numpy(),
+                self.reverse,
+            )  # fmt: skip
+        return y.view(*self.z.shape[:-1], -1), h[None], c[None]
+
+    def _blocks(self, rows: int) -> tuple[Any, list[tuple[slice, int, int]]]:
+        """batch_sizes as an array, and the blocks of steps with about `rows` frames each.
+
+        A block is its steps, its first frame and the frame after its last.
+        """
+        sizes = self.batch_sizes.numpy()
+        ends = sizes.cumsum()
+        blocks = []
+        first = start = 0
+        while first < len(sizes):
+            last = max(int(ends.searchsorted(start + rows, "right")), first + 1)
+            stop = int(ends[last - 1])
+            blocks.append((slice(first, last), start, stop))
+            first, start = last, stop
+        return sizes, blocks
+
+
+def run_together(calls: Sequence[KernelCall]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The results of all calls; two directions at once if torch may use two threads."""
+    if len(calls) == 2 and torch.get_num_threads() > 1:
+        return list(_threads(os.getpid()).map(KernelCall.__call__, calls))
+    return [call() for call in calls]
+
+
+@functools.cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Two threads of this process: a forked one has lost its parent's."""
+    return ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
