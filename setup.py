@@ -67,11 +67,13 @@ setup(
     extras_require={
         "demo": ["espeakng-loader"],  # synthesises the embedded corpus
         "onnx": ["onnx", "onnxruntime"],
-        "search": ["cmaes", "optuna"],  # the searchers tpe, cma_es and nsga2
+        # The searchers tpe, cma_es and nsga2; the environment for libraries of RL.
+        "search": ["cmaes", "optuna", "gymnasium"],
         "espnet3": ["espnet[train]>=202611"],
         "dev": [
             "cmaes",
             "filelock",
+            "gymnasium",
             "mypy",
             "onnx",
             "onnxruntime",

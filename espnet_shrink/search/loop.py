@@ -11,7 +11,7 @@ from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.evaluate import Evaluator, Spent
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.searchers import searcher_of
+from espnet_shrink.search.searchers import Searcher, searcher_of
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.trial import SearchResult
 
@@ -22,17 +22,18 @@ def run_search(
     settings: SearchSettings,
     out: Path,
     quiet: bool = False,
+    search: Searcher | None = None,
 ) -> SearchResult:
-    """Let `settings.searcher` score at most `settings.evaluations` plans.
+    """Let `settings.searcher`, or a `search` of your own, score `settings.evaluations` plans.
 
     Writes out/log.csv and TensorBoard events after every batch of plans, and resumes from the
     log. A plan that comes up again is not scored again, so a searcher that has settled may end
-    early.
+    early. A searcher of your own must propose the same plans for the same settings and scores.
 
     Raises:
         ShrinkError: a searcher whose package is not installed, or a damaged log.
     """
-    search = searcher_of(settings.searcher)
+    search = search or searcher_of(settings.searcher)
     with tqdm(
         total=settings.evaluations, desc="rank search", unit="plan", disable=quiet, mininterval=1.0
     ) as bar:
