@@ -4,17 +4,21 @@
     python ../../../benchmarks/rank_search.py --corpus digits --digits_dir DIR
 
 Trains the recipe's baseline if it is not there. A seed chooses the proxy set (from dev) and the
-random numbers of a search. The plan that a search chose is scored on test once, as factorised
-and, for the first seeds, after one retraining that is the same for all. Resumes where it was cut
-off; what is done is kept in EXP_rank_search. Writes JSON, and a table and a plot beside it.
+random numbers of a search. The best plans of every search are scored again on all of dev; the
+plan chosen there is scored on test once, as factorised and, for the first seeds, after one
+retraining that is the same for all. WER is of greedy decoding, the mean over the model's decoders,
+as in the search. Resumes where it was cut off; what is done is kept in EXP_rank_search. Writes
+JSON, and a table and a plot beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,12 +35,12 @@ from espnet_shrink.files import read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.decode_set import best_decoder
 from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.score import Score, Scorer
+from espnet_shrink.proxy.score import Score, Scorer, errors
+from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import make_proxy, open_baseline
 from espnet_shrink.training import retrain
@@ -54,9 +58,21 @@ ENTRIES = {
     "tpe": ("tpe", "whitened"),
     "cma_es": ("cma_es", "whitened"),
     "nsga2": ("nsga2", "whitened"),
+    "ppo": ("ppo", "whitened"),  # not of the package: ppo.py
     "reinforce": ("reinforce", "whitened"),
 }
 LEARNING_RATE_FACTOR = 0.5
+
+
+def wers(scorer: Scorer, plan: Plan | None = None) -> dict[str, float]:
+    """WER by decoder."""
+    texts = scorer.hypotheses(plan)
+    return {name: errors(scorer.data.references, found).wer for name, found in texts.items()}
+
+
+def mean(by_decoder: dict[str, float]) -> float:
+    """One figure of several decoders."""
+    return statistics.mean(by_decoder.values())
 
 
 class Bench:
@@ -67,11 +83,10 @@ class Bench:
         self.exp = args.exp or Path(f"exp/asr_{args.corpus}_train_asr_rnn")
         self.work = Path(f"{self.exp}_rank_search")
         self.loaded = open_baseline(self.exp)
-        self.dev = Path("dump/raw") / f"dev_{args.corpus}"
+        self.dev_folder = Path("dump/raw") / f"dev_{args.corpus}"
+        self.dev = extract(self.loaded, self.dev_folder)
         self.test = extract(self.loaded, Path("dump/raw") / f"test_{args.corpus}")
-        self.decoder = best_decoder(self.loaded, extract(self.loaded, self.dev))
-        baseline = Scorer(self.loaded, self.test, only=self.decoder)
-        self.baseline_wer = baseline.score().wer
+        self.baseline_wer = wers(Scorer(self.loaded, self.test))
         self.full = sum(p.numel() for p in self.loaded.model.parameters())
         self.base_hash = model_hash(self.loaded.model)
         self.rows: list[dict[str, Any]] = []
@@ -85,8 +100,8 @@ class Bench:
         """Every seed, ratio and entry."""
         for seed in range(self.args.seeds):
             proxy = make_proxy(
-                self.loaded, self.dev, self.work / f"seed{seed}" / "proxy",
-                self.args.proxy_size, "stratified", seed,
+                self.loaded, self.dev_folder, self.work / f"seed{seed}" / "proxy",
+                self.args.proxy_size, "ordered", seed,
             )  # fmt: skip
             features = extract(self.loaded, proxy.folder)
             for decomposition in ("whitened", "plain"):
@@ -95,7 +110,8 @@ class Bench:
     def _seed(self, seed: int, proxy: FeatureSet, decomposition: str) -> None:
         analysis = analyse(self.loaded, proxy, decomposition)
         scored = Scorer(self.loaded, proxy, analysis.decompositions)
-        tested = Scorer(self.loaded, self.test, analysis.decompositions, self.decoder)
+        again = Scorer(self.loaded, self.dev, analysis.decompositions)
+        tested = Scorer(self.loaded, self.test, analysis.decompositions)
         known: dict[str, Score] = {}
 
         def score(plan: Plan) -> Score:  # what one searcher has scored is not scored for another
@@ -106,7 +122,7 @@ class Bench:
         for ratio in self.args.ratios:
             for name, (searcher, wanted) in ENTRIES.items():
                 if wanted == decomposition and name in self.args.searchers:
-                    self._entry(seed, ratio, name, searcher, analysis, score, tested.score)
+                    self._entry(seed, ratio, name, searcher, analysis, score, again, tested)
 
     def _entry(
         self,
@@ -116,24 +132,28 @@ class Bench:
         searcher: str,
         analysis: Analysis,
         score: Callable[[Plan], Score],
-        test: Callable[[Plan], Score],
+        again: Scorer,
+        tested: Scorer,
     ) -> None:
         key = {"searcher": name, "ratio": ratio, "seed": seed}
         row = next((r for r in self.rows if key.items() <= r.items()), None)
         folder = self.work / f"seed{seed}" / f"{ratio:g}x" / name.replace(" ", "_")
         settings = SearchSettings(
-            searcher=searcher, decomposition=ENTRIES[name][1], seed=seed,
-            evaluations=self.args.evaluations,
+            searcher=searcher if searcher in SEARCHERS else "random", seed=seed,
+            decomposition=ENTRIES[name][1], evaluations=self.args.evaluations,
         )  # fmt: skip
+        search = None if searcher in SEARCHERS else importlib.import_module(searcher).search
         if row is None:
             space = full_space(analysis.survey.sites, settings.min_rank)
             problem = Problem(analysis.cost_model, space, int(self.full / ratio), analysis.energies)
-            result = run_search(problem, score, settings, folder)
-            best = result.best
+            result = run_search(problem, score, settings, folder, search=search)
+            best, on_dev = choose(result, settings.finalists, again.score, folder)
             best.plan.save(folder / "plan.yaml", base_hash=self.base_hash)
+            by_decoder = wers(tested, best.plan)
             row = {
                 **key, "compression": self.full / best.params, "wer_proxy": best.score.wer,
-                "errors_proxy": best.score.errors, "wer_test": test(best.plan).wer,
+                "errors_proxy": best.score.errors, "errors_dev": on_dev.errors,
+                "wer_test": mean(by_decoder), "wer_test_by_decoder": by_decoder,
                 "wer_test_retrained": None, "evaluations": len(result.trials),
             }  # fmt: skip
             self.rows.append(row)
@@ -150,12 +170,14 @@ class Bench:
         retrain(read_yaml(self.loaded.config), model.state_dict(), folder / "retrained",
                 self.args.retrain_epochs, LEARNING_RATE_FACTOR, 0, changes)  # fmt: skip
         small = load_model(*find_model(folder / "retrained"))
-        return Scorer(small, self.test, only=self.decoder).score().wer
+        return mean(wers(Scorer(small, self.test)))
 
     def _save(self) -> None:
         document = {
-            "baseline_wer": self.baseline_wer, "corpus": self.args.corpus, "params": self.full,
-            "decoder": f"greedy, {self.decoder}", "evaluations": self.args.evaluations,
+            "baseline_wer": mean(self.baseline_wer),
+            "baseline_wer_by_decoder": self.baseline_wer,
+            "decoder": "greedy, mean of " + " and ".join(self.baseline_wer),
+            "corpus": self.args.corpus, "params": self.full, "evaluations": self.args.evaluations,
             "proxy_size": self.args.proxy_size, "retrain_epochs": self.args.retrain_epochs,
             "command": shlex.join(["python", *sys.argv]), "base_hash": self.base_hash,
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
@@ -180,6 +202,8 @@ def main() -> None:
     parser.add_argument("--retrain_epochs", type=int, default=1)
     parser.add_argument("--json", type=Path, help="by default rank_search_CORPUS.json here")
     args = parser.parse_args()
+    if "ppo" in args.searchers and importlib.util.find_spec("stable_baselines3") is None:
+        parser.error("ppo needs: pip install stable-baselines3 (or leave it out of --searchers)")
     args.json = args.json or Path(f"rank_search_{args.corpus}.json")
     if args.exp is None:
         digits = ["--digits_dir", args.digits_dir] if args.digits_dir else []

@@ -81,7 +81,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     loaded = open_model(source.config, source.checkpoint)
     settings, trainer = _how_to_train(request, settings, loaded)
     size = min(PROXY_SIZE, len(read_folder(request.data)))
-    proxy = make_proxy(loaded, request.data, out / "proxy", size, "stratified", search.seed)
+    proxy = make_proxy(loaded, request.data, out / "proxy", size, "ordered", search.seed)
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     outcome = run_rounds(
         loaded, proxy.folder, request.data, out, settings, search, request.ngpu, retrain=trainer

@@ -295,7 +295,7 @@ class _Rounds:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
         return search_ranks(
-            current, proxy, self._space(), self.search, int(self.full / goal),
+            current, proxy, self.data, self._space(), self.search, int(self.full / goal),
             self._folder(number) / "search",
         )  # fmt: skip
 

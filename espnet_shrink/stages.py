@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import jiwer
+import numpy as np
 import yaml
 
-from espnet_shrink.analysis import Analysis, analyse, model_hash
+from espnet_shrink.analysis import analyse, model_hash
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
@@ -20,22 +21,33 @@ from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.kaldi import write_folder
 from espnet_shrink.proxy.score import Score, Scorer
-from espnet_shrink.proxy.select import select
+from espnet_shrink.proxy.select import check_selection, expected_order, select
+from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
+from espnet_shrink.search.pool import find_candidates
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
-from espnet_shrink.search.trial import SearchResult
+
+# A proxy set is chosen from so many utterances; of a larger dev set they are taken at random.
+CANDIDATES = 1000
 
 
 @dataclass(frozen=True)
 class ProxySet:
-    """A proxy folder as `make_proxy` leaves it."""
+    """A proxy folder as `make_proxy` leaves it.
+
+    Attributes:
+        score, data_score: of the uncompressed model, on the proxy set and on all data.
+        kendall_tau: expected between plans' errors on the proxy set and on all data.
+        made: now, and not before.
+    """
 
     folder: Path
     size: int
     score: Score
     data_score: Score
+    kendall_tau: float
     made: bool
 
 
@@ -69,30 +81,32 @@ def make_proxy(
     made = not (out / "proxy.yaml").exists()
     if made:  # all that can be refused comes before the folder is claimed
         features = extract(loaded, data)
-        hypotheses = Scorer(loaded, features).hypotheses()
-        errors = [
-            sum(_word_errors(u.text, texts[i]) for texts in hypotheses.values())
-            for i, u in enumerate(features.utterances)
-        ]
-        chosen = select(method, [len(f) for f in features.features], errors, size, seed)
+        check_selection(method, len(features.utterances), size, seed)
     with lock_folder(out):
         claim_folder(out, record)
         if made:
-            names = {features.utterances[i].name for i in chosen}
-            write_folder(out, [features.utterances[i] for i in chosen])
-            proxy_score = Scorer(loaded, features.subset(names)).score()
-            scores = {
-                "proxy": dataclasses.asdict(proxy_score),
+            some = _at_most(features, max(CANDIDATES, size), seed)
+            candidates = find_candidates(loaded, some, seed)
+            chosen = [some.utterances[i] for i in select(method, candidates, size, seed)]
+            write_folder(out, chosen)
+            proxy = features.subset({u.name for u in chosen})
+            facts: dict[str, Any] = {
+                "proxy": dataclasses.asdict(Scorer(loaded, proxy).score()),
                 "data": dataclasses.asdict(Scorer(loaded, features).score()),
+                "kendall_tau": expected_order(method, candidates, size, seed),
             }
-            write_text(out / "proxy.yaml", yaml.safe_dump(scores, sort_keys=False))
-        scores = read_yaml(out / "proxy.yaml")
-    return ProxySet(out, size, Score(**scores["proxy"]), Score(**scores["data"]), made)
+            write_text(out / "proxy.yaml", yaml.safe_dump(facts, sort_keys=False))
+        facts = read_yaml(out / "proxy.yaml")
+    return ProxySet(
+        out, size, Score(**facts["proxy"]), Score(**facts["data"]), facts["kendall_tau"], made
+    )
 
 
-def _word_errors(reference: str, hypothesis: str) -> int:
-    found = jiwer.process_words(reference, hypothesis)
-    return found.substitutions + found.deletions + found.insertions
+def _at_most(features: FeatureSet, count: int, seed: int) -> FeatureSet:
+    """All utterances, or `count` of them at random."""
+    names = [u.name for u in features.utterances]
+    chosen = np.random.default_rng(seed).permutation(len(names))[:count]
+    return features.subset({names[i] for i in chosen})
 
 
 def make_space(loaded: LoadedModel, out: Path, settings: SearchSettings) -> SearchSpace:
@@ -112,19 +126,26 @@ def make_space(loaded: LoadedModel, out: Path, settings: SearchSettings) -> Sear
 
 @dataclass(frozen=True)
 class SearchedPlan:
-    """A plan and how it was found."""
+    """A plan and how it was found.
+
+    Attributes:
+        score: on the proxy set.
+        dev_score: on all of dev.
+    """
 
     plan: Plan
     params: int
     searcher: str
     evaluations: int
     score: Score
+    dev_score: Score
     base_hash: str
 
 
 def search_ranks(
     loaded: LoadedModel,
     proxy: FeatureSet,
+    data: Path,
     space: SearchSpace,
     settings: SearchSettings,
     budget_params: int,
@@ -134,25 +155,34 @@ def search_ranks(
 
     Resumes a search that was cut off; a finished one is only read.
 
+    Args:
+        proxy: on which plans are scored.
+        data: folder of the dev set, on which the best of them are scored again.
+
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
     """
     numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
-    # Refuses a budget that cannot be met, before the folder is claimed.
+    # What can be refused comes before the folder is claimed.
+    dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
     Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
         "base_hash": model_hash(loaded.model),
         "proxy": sorted(u.name for u in proxy.utterances),
+        "data": str(data),
         "space": {name: list(ranks) for name, ranks in space.ranges.items()},
     }
     with lock_folder(out):
         claim_folder(out, record)
-        if not (out / "plan.yaml").exists():
+        if dev is not None:
             analysis = analyse(loaded, proxy, settings.decomposition)
-            result = _search(loaded, proxy, space, settings, budget_params, out, analysis)
-            best = result.best
+            problem = Problem(analysis.cost_model, space, budget_params, analysis.energies)
+            scorer = Scorer(loaded, proxy, analysis.decompositions)
+            result = run_search(problem, scorer.score, settings, out)
+            again = Scorer(loaded, dev, analysis.decompositions)
+            best, dev_score = choose(result, settings.finalists, again.score, out)
             best.plan.save(
                 out / "plan.yaml",
                 params=best.params,
@@ -160,6 +190,8 @@ def search_ranks(
                 evaluations=len(result.trials),
                 proxy_wer=best.score.wer,
                 proxy_cer=best.score.cer,
+                dev_wer=dev_score.wer,
+                dev_cer=dev_score.cer,
                 base_hash=record["base_hash"],
             )
         return read_plan(out / "plan.yaml")
@@ -169,26 +201,15 @@ def read_plan(path: Path) -> SearchedPlan:
     """Read a plan.yaml that a search wrote."""
     header = read_yaml(path)
     try:
-        score = Score(float(header["proxy_wer"]), float(header["proxy_cer"]))
+        score, dev_score = (
+            Score(float(header[f"{data}_wer"]), float(header[f"{data}_cer"]))
+            for data in ("proxy", "dev")
+        )
         return SearchedPlan(
             Plan.load(path), int(header["params"]), str(header["searcher"]),
-            int(header["evaluations"]), score, str(header["base_hash"]),
+            int(header["evaluations"]), score, dev_score, str(header["base_hash"]),
         )  # fmt: skip
     except KeyError as error:
         raise ShrinkError(
             f"{path} lacks {error.args[0]}: make it with espnet-shrink search"
         ) from error
-
-
-def _search(
-    loaded: LoadedModel,
-    proxy: FeatureSet,
-    space: SearchSpace,
-    settings: SearchSettings,
-    budget_params: int,
-    out: Path,
-    analysis: Analysis,
-) -> SearchResult:
-    problem = Problem(analysis.cost_model, space, budget_params, analysis.energies)
-    scorer = Scorer(loaded, proxy, analysis.decompositions)
-    return run_search(problem, scorer.score, settings, out)

@@ -226,8 +226,9 @@ ROUNDS = {"target": 1.6, "step": 1.3, "epochs": 1, "final_epochs": 2, "wer_limit
 COMMANDS = {
     "proxy": ["--out", "small/proxy", "--data", "dump/raw/dev", "--size", 8],
     "space": ["--out", "small", "--config", "search.yaml"],
-    "search": ["--out", "small/search", "--proxy", "small/proxy", "--config", "search.yaml",
-               "--space", "small/space.yaml", "--rounds_config", "rounds.yaml"],
+    "search": ["--out", "small/search", "--proxy", "small/proxy", "--data", "dump/raw/dev",
+               "--config", "search.yaml", "--space", "small/space.yaml", "--rounds_config",
+               "rounds.yaml"],
     "rounds": ["--out", "small", "--proxy", "small/proxy", "--data", "dump/raw/dev",
                "--config", "rounds.yaml", "--search_config", "search.yaml",
                "--plan", "small/search/plan.yaml"],

@@ -23,7 +23,8 @@ DEV = Path("dump/raw/dev")
 VERBS = {
     "proxy": ["--data", "dump/raw/dev", "--size", 4],
     "space": [],
-    "search": ["--proxy", "dump/raw/test", "--target", 1.5, "--evaluations", 4],
+    "search": ["--proxy", "dump/raw/test", "--data", "dump/raw/dev", "--target", 1.5,
+               "--evaluations", 4],
     "rounds": ["--proxy", "dump/raw/test", "--data", "dump/raw/dev", "--target", 1.5],
 }  # fmt: skip
 every_verb = pytest.mark.parametrize("verb", VERBS)
@@ -173,7 +174,8 @@ DATA = [no_data, no_text_file, no_audio, no_text, wrong_rate, two_channels, no_s
         only_in_wav_scp, only_in_text]  # fmt: skip
 READERS = {
     "proxy --data": ["proxy"],
-    "search --proxy": ["search", "--proxy", DEV],
+    "search --proxy": ["search", "--proxy", DEV, "--data", "dump/raw/test"],
+    "search --data": ["search"],
     "rounds --proxy": ["rounds", "--proxy", DEV, "--data", "dump/raw/test"],
     "rounds --data": ["rounds"],
 }
@@ -368,7 +370,7 @@ def test_other_settings_in_the_same_folder_are_refused(refused, shrink, verb, ch
     ("verb", "file"),
     [("proxy", "settings.yaml"), ("proxy", "wav.scp"), ("proxy", "proxy.yaml"),
      ("space", "space.yaml"), ("search", "log.csv"),
-     ("search", "plan.yaml"), ("rounds", "settings.yaml"),
+     ("search", "finalists.csv"), ("search", "plan.yaml"), ("rounds", "settings.yaml"),
      ("rounds", "round1/before_retraining.yaml"), ("rounds", "round1/init.pth"),
      ("rounds", "round1/train.yaml")],
 )  # fmt: skip

@@ -16,7 +16,10 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     verb.add_argument("--size", type=int, default=100, help="utterances to choose")
     verb.add_argument(
-        "--method", default="stratified", help="random or stratified (by length and errors)"
+        "--method",
+        default="ordered",
+        help="random, stratified (by length and errors), or ordered (so that plans come out in "
+        "the order that they have on all of the dev set)",
     )
     verb.add_argument("--seed", type=int, default=0, help="random seed")
 
@@ -33,5 +36,6 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"proxy set {made.folder}: {made.size} utterances ({state}); the uncompressed model has "
         f"WER {made.score.wer:.2f} CER {made.score.cer:.2f} on it, "
-        f"{made.data_score.wer:.2f} and {made.data_score.cer:.2f} on all of {args.data}"
+        f"{made.data_score.wer:.2f} and {made.data_score.cer:.2f} on all of {args.data}; it should "
+        f"order plans as those do with Kendall's tau {made.kendall_tau:.2f}"
     )

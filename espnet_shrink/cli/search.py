@@ -16,6 +16,9 @@ def add(verbs: Verbs) -> None:
     add_exp(verb)
     add_out(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
+    verb.add_argument(
+        "--data", type=Path, required=True, help="dev set, to choose among the best plans"
+    )
     verb.add_argument("--target", type=float, help="compression: parameters before / after")
     verb.add_argument("--rounds_config", type=Path, help="rounds preset: aim at its first round")
     verb.add_argument("--space", type=Path, help="space.yaml; by default made anew")
@@ -56,10 +59,11 @@ def run(args: argparse.Namespace) -> None:
         space.check(sites)
     full = sum(p.numel() for p in loaded.model.parameters())
     found = search_ranks(
-        loaded, extract(loaded, args.proxy), space, settings, int(full / target), args.out
-    )
+        loaded, extract(loaded, args.proxy), args.data, space, settings, int(full / target),
+        args.out,
+    )  # fmt: skip
     print(
         f"plan {args.out / 'plan.yaml'}: {full / found.params:.2f}x ({found.params:,} parameters), "
-        f"proxy WER {found.score.wer:.2f} CER {found.score.cer:.2f} without retraining, "
+        f"dev WER {found.dev_score.wer:.2f} CER {found.dev_score.cer:.2f} without retraining, "
         f"by {found.searcher} among {found.evaluations} plans"
     )

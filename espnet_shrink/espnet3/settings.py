@@ -20,7 +20,7 @@ class ProxySettings:
     """Which utterances of the dev set plans are scored on."""
 
     size: int = 100
-    method: str = "stratified"
+    method: str = "ordered"
     seed: int = 0
 
 

@@ -81,15 +81,15 @@ class ShrinkSystem(ASRSystem):
             full = sum(p.numel() for p in loaded.model.parameters())
             sites = survey(loaded.model).sites
             found = search_ranks(
-                loaded, extract(loaded, settings.out_dir / "proxy"),
+                loaded, extract(loaded, settings.out_dir / "proxy"), settings.out_dir / "dev",
                 full_space(sites, search.min_rank), search,
                 int(full / settings.rounds.first_goal()), out,
             )  # fmt: skip
             logger.info(
-                "plan %s: %.2fx (%d parameters), proxy WER %.2f CER %.2f without retraining, "
+                "plan %s: %.2fx (%d parameters), dev WER %.2f CER %.2f without retraining, "
                 "by %s among %d plans",
-                out / "plan.yaml", full / found.params, found.params, found.score.wer,
-                found.score.cer, found.searcher, found.evaluations,
+                out / "plan.yaml", full / found.params, found.params, found.dev_score.wer,
+                found.dev_score.cer, found.searcher, found.evaluations,
             )  # fmt: skip
 
     def shrink(self, *args: Any, **kwargs: Any) -> None:

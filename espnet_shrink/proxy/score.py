@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jiwer
+import numpy as np
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import text_codec
@@ -83,6 +84,11 @@ class Scorer:
             for name, results in found.items()
         }
 
+    def by_utterance(self, plan: Plan | None = None) -> np.ndarray:
+        """(N) what every utterance adds to the errors of `plan`, in percent."""
+        found = self.hypotheses(plan).values()
+        return np.mean([by_utterance(self.data.references, texts) for texts in found], axis=0)
+
     def score(self, plan: Plan | None = None) -> Score:
         """Errors of `plan` (None: of the model as it is)."""
         by_decoder = self.hypotheses(plan)
@@ -90,6 +96,20 @@ class Scorer:
         return Score(
             sum(s.wer for s in scores) / len(scores), sum(s.cer for s in scores) / len(scores)
         )
+
+
+def by_utterance(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """(N) what every utterance adds to `errors(...).errors`, in percent."""
+    pairs = list(zip(references, hypotheses, strict=True))
+    words = _rates([jiwer.process_words(*pair) for pair in pairs])
+    characters = _rates([jiwer.process_characters(*pair) for pair in pairs])
+    return (words + CER_WEIGHT * characters) / (1.0 + CER_WEIGHT)
+
+
+def _rates(found: Sequence[jiwer.WordOutput] | Sequence[jiwer.CharacterOutput]) -> np.ndarray:
+    """Percent of all reference words or characters that each utterance has wrong."""
+    wrong = np.array([f.substitutions + f.deletions + f.insertions for f in found], np.float64)
+    return 100.0 * wrong / sum(f.hits + f.substitutions + f.deletions for f in found)
 
 
 def errors(references: Sequence[str], hypotheses: Sequence[str]) -> Score:

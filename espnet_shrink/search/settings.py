@@ -21,6 +21,7 @@ class SearchSettings:
     evaluations: int = 100
     decomposition: str = "whitened"
     min_rank: int = 4
+    finalists: int = 10
     rollouts: int = 6
     learning_rate: float = 0.03
     entropy_weight: float = 0.1
@@ -32,7 +33,7 @@ class SearchSettings:
         ):  # fmt: skip
             value = getattr(self, name)
             require(value in known, f"unknown {name} {value}: choose of {', '.join(known)}")
-        for name in ("evaluations", "min_rank", "rollouts"):
+        for name in ("evaluations", "min_rank", "finalists", "rollouts"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
         require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
         require(self.learning_rate > 0, "learning_rate must be above 0")

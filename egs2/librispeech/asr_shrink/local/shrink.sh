@@ -92,8 +92,8 @@ fi
 
 if runs 18; then
     log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
-    submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --out "${shrink_exp}/search" \
-        --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
+    submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
+        --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
         --rounds_config "${rounds_config}" ${target:+--target "${target}"}
 fi
 

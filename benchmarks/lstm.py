@@ -1,0 +1,110 @@
+"""An LSTM layer at inference on the CPU: torch's dense one against ours, factored.
+
+    python benchmarks/lstm.py [--json FILE]
+
+A layer of H -> H over 200 frames, both matrices of rank H/8, H/4 or H/2, at several batch sizes
+and thread counts; one direction, and both for two threads. The two take turns, so that a busy
+machine slows both; times are medians, the speed-up is the median of the turns' ratios, and
+efficiency is the speed-up over the ratio of parameters. limit_ms is what reading the factors once
+a frame would take at the bandwidth that this machine shows for a block of their size: no kernel
+that reads every weight for every frame can be faster. Exit status 1 if any output differs by more
+than 1e-5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+import numba
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from espnet_shrink.files import write_text
+from espnet_shrink.layers import LowRankLSTM
+
+FRAMES = 200
+TURNS = 15
+COLUMNS = ("hidden", "rank", "batch", "directions", "threads", "dense_ms", "factored_ms", "speedup",
+           "parameter_ratio", "efficiency", "limit_ms")  # fmt: skip
+
+
+def timed_ms(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+@functools.cache
+def seconds_per_byte(size: int) -> float:
+    """Reading `size` bytes again and again, on one thread, from wherever they fit."""
+    block = torch.ones(max(size, 4096) // 4)
+    turns = max(5, 2**27 // size)
+    block.sum()
+    return min(timed_ms(lambda: [block.sum() for _ in range(turns)]) for _ in range(5)) / (
+        1e3 * turns * size
+    )
+
+
+def measure(hidden: int, rank: int, batch: int, directions: int, threads: int) -> dict[str, Any]:
+    """One row."""
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    dense = torch.nn.LSTM(hidden, hidden, bidirectional=directions == 2)
+    ranks = {name: rank for name, _ in dense.named_parameters() if name.startswith("weight")}
+    factored = LowRankLSTM.from_dense(dense, ranks)
+    dense = factored.to_dense()  # the same function
+    x = torch.randn(FRAMES, batch, hidden)
+    with torch.inference_mode():
+        difference = float((dense(x)[0] - factored(x)[0]).abs().max())
+        turns = [(timed_ms(lambda: dense(x)), timed_ms(lambda: factored(x))) for _ in range(TURNS)]
+    dense_ms, factored_ms = (statistics.median(column) for column in zip(*turns, strict=True))
+    numels = [sum(p.numel() for p in m.parameters() if p.dim() == 2) for m in (dense, factored)]
+    speedup = statistics.median(a / b for a, b in turns)
+    torch.set_num_threads(1)
+    recurrent_bytes = rank * 5 * hidden * 4
+    limit_ms = FRAMES * recurrent_bytes * seconds_per_byte(recurrent_bytes) * 1e3
+    return {
+        "hidden": hidden, "rank": rank, "batch": batch, "directions": directions,
+        "threads": threads, "dense_ms": dense_ms, "factored_ms": factored_ms, "speedup": speedup,
+        "parameter_ratio": numels[0] / numels[1], "efficiency": speedup * numels[1] / numels[0],
+        "limit_ms": limit_ms * directions / min(threads, directions), "difference": difference,
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[320, 512, 1024])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 24])
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    settings = [(h, h // share, batch, directions, threads) for h in args.hidden
+                for share in (8, 4, 2) for batch in args.batch
+                for directions, threads in ((1, 1), (2, 1), (2, 2))]  # fmt: skip
+    rows = [measure(*setting) for setting in tqdm(settings, "benchmark", unit="row")]
+    print(" ".join(f"{name:>15}" for name in COLUMNS))
+    for row in rows:
+        print(" ".join(f"{row[name]:>15.4g}" for name in COLUMNS))
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__),
+                "numba": numba.__version__, "numpy": np.__version__,
+                "cpu": llvmlite.binding.get_host_cpu_name()}  # fmt: skip
+    if args.json:
+        document = {"frames": FRAMES, "turns": TURNS, "versions": versions, "rows": rows}
+        write_text(args.json, json.dumps(document, indent=1) + "\n")
+    return int(max(row["difference"] for row in rows) > 1e-5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
