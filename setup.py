@@ -69,9 +69,11 @@ setup(
         "onnx": ["onnx", "onnxruntime"],
         # The searchers tpe, cma_es and nsga2; the environment for libraries of RL.
         "search": ["cmaes", "optuna", "gymnasium"],
+        "dask": ["distributed"],  # --workers; dask-jobqueue starts them on SLURM and its like
         "espnet3": ["espnet[train]>=202611"],
         "dev": [
             "cmaes",
+            "distributed",
             "filelock",
             "gymnasium",
             "mypy",

@@ -21,7 +21,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Score, Scorer, errors
+from espnet_shrink.search.evaluate import ScoreAll
 from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
@@ -114,15 +115,16 @@ class Bench:
         tested = Scorer(self.loaded, self.test, analysis.decompositions)
         known: dict[str, Score] = {}
 
-        def score(plan: Plan) -> Score:  # what one searcher has scored is not scored for another
-            if plan.hash not in known:
-                known[plan.hash] = scored.score(plan)
-            return known[plan.hash]
+        def score_all(plans: Sequence[Plan]) -> Iterator[Score]:
+            for plan in plans:  # what one searcher has scored is not scored for another
+                if plan.hash not in known:
+                    known[plan.hash] = scored.score(plan)
+                yield known[plan.hash]
 
         for ratio in self.args.ratios:
             for name, (searcher, wanted) in ENTRIES.items():
                 if wanted == decomposition and name in self.args.searchers:
-                    self._entry(seed, ratio, name, searcher, analysis, score, again, tested)
+                    self._entry(seed, ratio, name, searcher, analysis, score_all, again, tested)
 
     def _entry(
         self,
@@ -131,7 +133,7 @@ class Bench:
         name: str,
         searcher: str,
         analysis: Analysis,
-        score: Callable[[Plan], Score],
+        score_all: ScoreAll,
         again: Scorer,
         tested: Scorer,
     ) -> None:
@@ -146,7 +148,7 @@ class Bench:
         if row is None:
             space = full_space(analysis.survey.sites, settings.min_rank)
             problem = Problem(analysis.cost_model, space, int(self.full / ratio), analysis.energies)
-            result = run_search(problem, score, settings, folder, search=search)
+            result = run_search(problem, score_all, settings, folder, search=search)
             best, on_dev = choose(result, settings.finalists, again.score, folder)
             best.plan.save(folder / "plan.yaml", base_hash=self.base_hash)
             by_decoder = wers(tested, best.plan)

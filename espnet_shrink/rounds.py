@@ -125,6 +125,7 @@ def run_rounds(
     ngpu: int = 0,
     first_plan: SearchedPlan | None = None,
     retrain: Retrain | None = retrain_in_espnet2,
+    workers: str | None = None,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
 
@@ -135,6 +136,7 @@ def run_rounds(
         first_plan: a plan already searched for the first goal, instead of searching again.
         retrain: trains what a round has factorised. None: nothing does; then one round goes all
             the way, and stays whatever it costs.
+        workers: that score plans, as `search.workers.scores` takes it.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
@@ -145,7 +147,9 @@ def run_rounds(
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
     # All that can be refused comes before the folder is claimed.
-    rounds = _Rounds(baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain)
+    rounds = _Rounds(
+        baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers
+    )
     with lock_folder(out):
         claim_folder(out, record)
         return rounds.run()
@@ -163,7 +167,9 @@ class _Rounds:
         ngpu: int,
         first_plan: SearchedPlan | None,
         retrain: Retrain | None,
+        workers: str | None,
     ) -> None:
+        self.workers = workers
         self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
         self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
         self.base_hash = model_hash(baseline.model)
@@ -296,7 +302,7 @@ class _Rounds:
             return self.first_plan
         return search_ranks(
             current, proxy, self.data, self._space(), self.search, int(self.full / goal),
-            self._folder(number) / "search",
+            self._folder(number) / "search", self.workers,
         )  # fmt: skip
 
     def _factorise_and_retrain(

@@ -28,6 +28,7 @@ from espnet_shrink.search.pool import find_candidates
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
+from espnet_shrink.search.workers import scores
 
 # A proxy set is chosen from so many utterances; of a larger dev set they are taken at random.
 CANDIDATES = 1000
@@ -150,6 +151,7 @@ def search_ranks(
     settings: SearchSettings,
     budget_params: int,
     out: Path,
+    workers: str | None = None,
 ) -> SearchedPlan:
     """Search the ranks of an uncompressed model, and write `out`/plan.yaml.
 
@@ -158,6 +160,7 @@ def search_ranks(
     Args:
         proxy: on which plans are scored.
         data: folder of the dev set, on which the best of them are scored again.
+        workers: that score plans, as `search.workers.scores` takes it.
 
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
@@ -179,8 +182,8 @@ def search_ranks(
         if dev is not None:
             analysis = analyse(loaded, proxy, settings.decomposition)
             problem = Problem(analysis.cost_model, space, budget_params, analysis.energies)
-            scorer = Scorer(loaded, proxy, analysis.decompositions)
-            result = run_search(problem, scorer.score, settings, out)
+            with scores(loaded, proxy, analysis.decompositions, workers) as score_all:
+                result = run_search(problem, score_all, settings, out)
             again = Scorer(loaded, dev, analysis.decompositions)
             best, dev_score = choose(result, settings.finalists, again.score, out)
             best.plan.save(

@@ -85,7 +85,12 @@ def test_a_searcher_of_ones_own_may_use_it(tmp_path):
     task = problem(SHAPES, 3.0)
     settings = SearchSettings(evaluations=30, seed=1)
     result = run_search(
-        task, lambda plan: squared_distance(task, plan), settings, tmp_path, True, search
+        task,
+        lambda plans: [squared_distance(task, p) for p in plans],
+        settings,
+        tmp_path,
+        True,
+        search,
     )
     assert len(result.trials) == 30 and {t.source for t in result.trials} == {"mine"}
     assert result.best.score.errors < squared_distance(task, energy_order(task)).errors

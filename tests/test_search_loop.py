@@ -30,11 +30,12 @@ class Scorer:
     def __init__(self, lives=10**9):
         self.lives, self.scored = lives, []
 
-    def __call__(self, plan):
-        if len(self.scored) == self.lives:
-            raise Killed
-        self.scored.append(plan.hash)
-        return Score(20 * int(plan.hash[:6], 16) / 16**6, 10 * int(plan.hash[6:12], 16) / 16**6)
+    def __call__(self, plans):
+        for plan in plans:
+            if len(self.scored) == self.lives:
+                raise Killed
+            self.scored.append(plan.hash)
+            yield Score(20 * int(plan.hash[:6], 16) / 16**6, 10 * int(plan.hash[6:12], 16) / 16**6)
 
 
 def task(compression=3.0):
@@ -180,10 +181,10 @@ def test_plans_over_the_budget_are_tried_but_never_chosen(tmp_path, reward):
     class Tempting(Scorer):
         """The larger a plan, the fewer its errors."""
 
-        def __call__(self, plan):
-            super().__call__(plan)
-            errors = 100.0 * (1 - task().params(plan) / task(1.0).budget_params)
-            return Score(errors, errors)
+        def __call__(self, plans):
+            for plan in plans:
+                errors = 100.0 * (1 - task().params(plan) / task(1.0).budget_params)
+                yield Score(errors, errors)
 
     result = search(tmp_path, Tempting(), reward=reward)
     over = [trial for trial in result.trials if trial.params > result.budget_params]
@@ -191,12 +192,22 @@ def test_plans_over_the_budget_are_tried_but_never_chosen(tmp_path, reward):
     assert result.best.score.errors > min(trial.score.errors for trial in over)
 
 
+def test_a_long_batch_is_written_down_on_the_way(tmp_path):
+    """A scan asks for all its plans at once."""
+    with pytest.raises(Killed):
+        search(tmp_path, Scorer(24), searcher="knapsack", evaluations=60)
+    assert len(log(tmp_path)) == 20  # every ten
+    scorer = Scorer()
+    assert len(search(tmp_path, scorer, searcher="knapsack", evaluations=60).trials) > 24
+    assert len(scorer.scored) == len(log(tmp_path)) - 20
+
+
 def test_a_searcher_that_has_settled_ends_the_search(tmp_path):
     """There are fewer plans than evaluations."""
     small = problem([(9, 7), (7, 9)], 1.5)
     scorer = Scorer()
-    result = run_search(small, scorer, settings(evaluations=60), tmp_path, quiet=True)
-    assert 1 <= len(result.trials) < 60
+    result = run_search(small, scorer, settings(evaluations=20), tmp_path, quiet=True)
+    assert 1 <= len(result.trials) < 20
 
 
 def test_of_equal_errors_the_smaller_plan_is_chosen_and_never_one_over_budget():

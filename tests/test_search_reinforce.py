@@ -59,7 +59,7 @@ def optimum(task, errors):
 def tell(learner, rollouts, errors, task, tmp_path):
     with tqdm(disable=True) as bar:
         evaluate = Evaluator(
-            task, lambda plan: Score(errors(plan), errors(plan)), 10**6, tmp_path, bar
+            task, lambda plans: [Score(errors(p), errors(p)) for p in plans], 10**6, tmp_path, bar
         )
         learner.tell(rollouts, evaluate([r.plan for r in rollouts], "reinforce"))
 

@@ -34,12 +34,11 @@ def additive(task, seed):
 
 
 def measured(task, errors, evaluations, tmp_path):
-    def scorer(plan):
-        value = errors(plan)
-        return Score(value, value)
+    def score_all(plans):
+        return [Score(errors(plan), errors(plan)) for plan in plans]
 
     with tqdm(disable=True) as bar:
-        evaluate = Evaluator(task, scorer, evaluations, tmp_path, bar)
+        evaluate = Evaluator(task, score_all, evaluations, tmp_path, bar)
         return scan(task, evaluate, evaluations, "scan"), evaluate
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
 from espnet_shrink.errors import ShrinkError
 
 
@@ -25,6 +25,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--target", type=float, help="compression: parameters before / after")
     verb.add_argument("--seed", type=int, help="random seed of the searches")
     verb.add_argument("--ngpu", type=int, default=0, help="GPUs to retrain on")
+    add_workers(verb)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,7 +44,10 @@ def run(args: argparse.Namespace) -> None:
     loaded = open_baseline(args.exp, args.checkpoint)
     train = training_data(loaded, args.train, args.data, args.out / "train_data", settings.train)
     settings = dataclasses.replace(settings, train=train)
-    outcome = run_rounds(loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan)
+    outcome = run_rounds(
+        loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan,
+        workers=args.workers,
+    )  # fmt: skip
     if outcome.final is None:
         raise ShrinkError(
             f"no round kept dev WER within its limit (see {args.out}/round*/round.yaml): "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
@@ -27,6 +27,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--reward", help=", ".join(REWARDS))
     verb.add_argument("--evaluations", type=int, help="plans to score")
     verb.add_argument("--seed", type=int, help="random seed")
+    add_workers(verb)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     full = sum(p.numel() for p in loaded.model.parameters())
     found = search_ranks(
         loaded, extract(loaded, args.proxy), args.data, space, settings, int(full / target),
-        args.out,
+        args.out, args.workers,
     )  # fmt: skip
     print(
         f"plan {args.out / 'plan.yaml'}: {full / found.params:.2f}x ({found.params:,} parameters), "

@@ -35,3 +35,13 @@ def add_exp(verb: argparse.ArgumentParser, checkpoint: bool = True) -> None:
 def add_out(verb: argparse.ArgumentParser) -> None:
     """Add --out."""
     verb.add_argument("--out", type=Path, required=True, help="folder to write to")
+
+
+def add_workers(verb: argparse.ArgumentParser) -> None:
+    """Add --workers."""
+    verb.add_argument(
+        "--workers",
+        metavar="N|ADDRESS",
+        help="score plans on N processes of this machine, or on the workers of the Dask scheduler "
+        "at ADDRESS; by default in this process, on all cores",
+    )

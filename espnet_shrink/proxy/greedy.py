@@ -100,4 +100,4 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return min(len(os.sched_getaffinity(0)), torch.get_num_threads())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jiwer
@@ -96,6 +96,10 @@ class Scorer:
         return Score(
             sum(s.wer for s in scores) / len(scores), sum(s.cer for s in scores) / len(scores)
         )
+
+    def score_all(self, plans: Sequence[Plan]) -> Iterator[Score]:
+        """The scores of plans, one after the other."""
+        return map(self.score, plans)
 
 
 def by_utterance(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ from espnet_shrink.search.trial import SearchResult, Trial, log_csv, read_scores
 # A searcher that has settled repeats itself: this many times the evaluations it may ask.
 MOST_ASKED = 4
 
+# So many scores are lost at most when a search is killed within a long batch.
+SAVE_EVERY = 10
+
+ScoreAll = Callable[[Sequence[Plan]], Iterable[Score]]
+"""Scores of plans, in their order, each as soon as it is there."""
+
 
 class Spent(Exception):
     """All evaluations are spent; ends a searcher."""
@@ -30,7 +36,7 @@ class Evaluator:
 
     Args:
         problem: prices the plans.
-        scorer: plan -> score.
+        score_all: scores plans.
         evaluations: different plans that may be scored.
         out: folder of log.csv and of TensorBoard's events.
         bar: counts evaluations.
@@ -39,12 +45,13 @@ class Evaluator:
     def __init__(
         self,
         problem: Problem,
-        scorer: Callable[[Plan], Score],
+        score_all: ScoreAll,
         evaluations: int,
         out: Path,
         bar: tqdm[Any],
     ) -> None:
-        self.problem, self.scorer, self.evaluations, self.out = problem, scorer, evaluations, out
+        self.problem, self.score_all = problem, score_all
+        self.evaluations, self.out = evaluations, out
         self.bar = bar
         self.result = SearchResult(problem.budget_params)
         self._recorded = read_scores(out / "log.csv")
@@ -63,29 +70,32 @@ class Evaluator:
         Raises:
             Spent: they need more evaluations than are left; what is left is spent on the first.
         """
-        trials, new = [], False
-        for plan in plans:
-            self._asked += 1
-            if self._asked > MOST_ASKED * self.evaluations:
-                break
-            trial = self._known.get(plan.hash)
-            if trial is None:
-                if self.left == 0:
-                    break
-                score = self._recorded.get(plan.hash)
-                if score is None:
-                    new, score = True, self.scorer(plan)
-                trial = Trial(source, plan, score, self.problem.params(plan))
-                self._known[plan.hash] = trial
-                self.result.trials.append(trial)
-                self._show()
-            trials.append(trial)
-        if new:
-            write_text(self.out / "log.csv", log_csv(self.result))
-            self._log_events()
-        if len(trials) < len(plans):
+        may_ask = MOST_ASKED * self.evaluations - self._asked
+        self._asked += len(plans)
+        self._score({p.hash: p for p in plans[: max(0, may_ask)]}, source)
+        trials = [self._known[p.hash] for p in plans if p.hash in self._known]
+        if len(trials) < len(plans) or may_ask < len(plans):
             raise Spent
         return trials
+
+    def _score(self, plans: dict[str, Plan], source: str) -> None:
+        """Make trials of the plans that have none, as many as are left."""
+        new = [plan for key, plan in plans.items() if key not in self._known][: self.left]
+        fresh = iter(self.score_all([p for p in new if p.hash not in self._recorded]))
+        unsaved = 0
+        for plan in new:
+            score = self._recorded.get(plan.hash)
+            if score is None:
+                score, unsaved = next(fresh), unsaved + 1
+            trial = Trial(source, plan, score, self.problem.params(plan))
+            self._known[plan.hash] = trial
+            self.result.trials.append(trial)
+            self._show()
+            if unsaved == SAVE_EVERY:
+                self._save()
+                unsaved = 0
+        if unsaved:
+            self._save()
 
     def close(self) -> None:
         """End TensorBoard's file."""
@@ -98,7 +108,8 @@ class Evaluator:
             best = self.result.best.score
             self.bar.set_postfix_str(f"best WER {best.wer:.2f} CER {best.cer:.2f}")
 
-    def _log_events(self) -> None:
+    def _save(self) -> None:
+        write_text(self.out / "log.csv", log_csv(self.result))
         if not self.result.within_budget:
             return
         from torch.utils.tensorboard import SummaryWriter

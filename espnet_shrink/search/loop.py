@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.score import Score
-from espnet_shrink.search.evaluate import Evaluator, Spent
+from espnet_shrink.search.evaluate import Evaluator, ScoreAll, Spent
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers import Searcher, searcher_of
 from espnet_shrink.search.settings import SearchSettings
@@ -18,7 +15,7 @@ from espnet_shrink.search.trial import SearchResult
 
 def run_search(
     problem: Problem,
-    scorer: Callable[[Plan], Score],
+    score_all: ScoreAll,
     settings: SearchSettings,
     out: Path,
     quiet: bool = False,
@@ -26,7 +23,7 @@ def run_search(
 ) -> SearchResult:
     """Let `settings.searcher`, or a `search` of your own, score `settings.evaluations` plans.
 
-    Writes out/log.csv and TensorBoard events after every batch of plans, and resumes from the
+    Writes out/log.csv and TensorBoard events every few plans, and resumes from the
     log. A plan that comes up again is not scored again, so a searcher that has settled may end
     early. A searcher of your own must propose the same plans for the same settings and scores.
 
@@ -37,7 +34,7 @@ def run_search(
     with tqdm(
         total=settings.evaluations, desc="rank search", unit="plan", disable=quiet, mininterval=1.0
     ) as bar:
-        evaluate = Evaluator(problem, scorer, settings.evaluations, out, bar)
+        evaluate = Evaluator(problem, score_all, settings.evaluations, out, bar)
         try:
             search(problem, evaluate, settings)
         except Spent:

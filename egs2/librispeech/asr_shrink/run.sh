@@ -37,12 +37,14 @@ target=            # compression to reach; empty: as conf/rounds.yaml says
 rounds_config=${recipe}/conf/rounds.yaml
 search_config=${recipe}/conf/search.yaml
 proxy_size=100     # utterances of the proxy set, chosen from dev
+workers=           # processes that score plans, or the address of a Dask scheduler; empty: one process, on
+                   #   all cores
 seed=0             # of the proxy set and the searches
 nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
 
 own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config inference_tag
      inference_asr_model train_set valid_set test_sets dumpdir expdir asr_exp download_model shrink_exp
-     target rounds_config search_config proxy_size seed nbpe"
+     target rounds_config search_config proxy_size workers seed nbpe"
 command="$0 $*"
 others=()
 while [ $# -gt 0 ]; do
@@ -164,6 +166,6 @@ if [ "${stop_stage}" -ge 16 ]; then
         --data_root "${dumpdir}/raw" --valid_set "${valid_set}" --test_sets "${test_sets}" \
         --inference_tag "${inference_tag}" --inference_asr_model "${inference_asr_model}" \
         --train_data "${train_data}" --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \
-        --proxy_size "${proxy_size}" --seed "${seed}" --run_command "${command}" \
+        --proxy_size "${proxy_size}" --workers "${workers}" --seed "${seed}" --run_command "${command}" \
         -- "${asr_opts[@]}"
 fi

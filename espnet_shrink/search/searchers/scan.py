@@ -25,19 +25,19 @@ def scan(problem: Problem, evaluate: Evaluator, evaluations: int, source: str) -
     Errors never rise with the rank in what comes back: a rank is as bad as the worst above it.
     """
     dense = dense_plan(problem.sites)
-    (whole,) = evaluate([dense], source)
     levels = max(1, (evaluations - 1) // len(problem.sites))
+    ladders = {site.name: _ladder(problem, site, levels) for site in problem.sites}
+    plans = [Plan({**dense.ranks, n: rank}) for n, ladder in ladders.items() for rank in ladder]
+    whole, *found = [trial.score.errors for trial in evaluate([dense, *plans], source)]
     ranks: dict[str, list[Rank]] = {}
     errors: dict[str, np.ndarray] = {}
     for site in problem.sites:
-        measured = _ladder(problem, site, levels)
-        plans = [Plan({**dense.ranks, site.name: rank}) for rank in measured]
-        found = [trial.score.errors for trial in evaluate(plans, source)]
-        highest = problem.range(site)[1]
+        measured, highest = ladders[site.name], problem.range(site)[1]
+        here, found = found[: len(measured)], found[len(measured) :]
         if measured[-1] != highest:
-            measured, found = [*measured, highest], [*found, whole.score.errors]
+            measured, here = [*measured, highest], [*here, whole]
         ranks[site.name] = measured
-        errors[site.name] = np.maximum.accumulate(np.array(found)[::-1])[::-1]
+        errors[site.name] = np.maximum.accumulate(np.array(here)[::-1])[::-1]
     return Scan(ranks, errors)
 
 

@@ -24,6 +24,7 @@ target=
 rounds_config=conf/rounds.yaml
 search_config=conf/search.yaml
 proxy_size=100
+workers=         # that score plans; empty: this process
 seed=0
 run_command=
 
@@ -94,7 +95,7 @@ if runs 18; then
     log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
     submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
-        --rounds_config "${rounds_config}" ${target:+--target "${target}"}
+        --rounds_config "${rounds_config}" ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
 if runs 19; then
@@ -102,7 +103,7 @@ if runs 19; then
     submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
         --config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
-        ${train_data:+--train "${train_data}"} ${target:+--target "${target}"}
+        ${train_data:+--train "${train_data}"} ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
 if runs 20; then
