@@ -156,7 +156,7 @@ def test_attention_greedy_is_the_best_token_of_espnets_score_at_each_step(export
 
 def greedy_by_torch(loaded, data):
     prompt = text_codec(loaded).prompt
-    return decode(views_of(loaded.model), data.features, decoders_of(loaded.model), prompt)
+    return decode(views_of(loaded.model), data.features, decoders_of(loaded.model), prompt, {})
 
 
 def test_hypotheses_of_a_trained_model_are_those_of_torch(small):

@@ -94,6 +94,9 @@ def test_every_rollout_meets_the_budget_however_tight(seed, tmp_path):
         search = controller(task, seed=seed)
         for _ in range(2):
             rollouts = search.ask(4)
+            if not rollouts:  # as good as no choice: all plans were sampled
+                assert share < 0.1
+                break
             for plan in (rollout.plan for rollout in rollouts):
                 plan.check(task.sites)
                 assert task.params(plan) <= budget

@@ -55,8 +55,7 @@ def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> N
         evaluate([sensitivity(problem, found)], "sensitivity")
         evaluate([knapsack(problem, found)], "knapsack")
     learner = Reinforce(problem, settings, evaluate.result.best.plan)
-    while True:
-        rollouts = learner.ask(settings.rollouts)
+    while rollouts := learner.ask(settings.rollouts):
         learner.tell(rollouts, evaluate([r.plan for r in rollouts], "reinforce"))
 
 
@@ -119,7 +118,7 @@ class Reinforce:
         self.seen: set[str] = set()
 
     def ask(self, count: int) -> list[Rollout]:
-        """Sample `count` rollouts, of plans that were not sampled before if there are any left."""
+        """Sample `count` rollouts, of plans that were not sampled before; fewer if few are left."""
         rollouts: list[Rollout] = []
         heat = 1.0
         for _ in range(TRIES * count):
@@ -131,7 +130,7 @@ class Reinforce:
             rollouts.append(rollout)
             if len(rollouts) == count:
                 break
-        return rollouts or [self._sample(heat)]
+        return rollouts
 
     @torch.no_grad()
     def _sample(self, heat: float) -> Rollout:
