@@ -13,7 +13,7 @@ help:
 	@echo "make demo     train, compress and report on a small built-in corpus (20 minutes on 2 cores)"
 	@echo "make test     run the tests"
 	@echo "make lint     check style and types"
-	@echo "make bench    time LSTM training against torch's packed LSTM"
+	@echo "make bench    time LSTM training and inference against torch's LSTM (10 minutes)"
 	@echo "make install  only make the environment; the other targets do so when it is missing"
 	@echo "Settings: PYTHON=python3.12 chooses the Python (3.11 to 3.13; now $(PYTHON)),"
 	@echo "          VENV=DIR the environment's folder (now $(VENV))"
@@ -34,3 +34,4 @@ lint: install
 
 bench: install
 	$(RUN) python benchmarks/lstm_training.py
+	$(RUN) python benchmarks/lstm.py

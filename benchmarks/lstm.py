@@ -34,7 +34,7 @@ from espnet_shrink.files import write_text
 from espnet_shrink.layers import LowRankLSTM
 
 FRAMES = 200
-TURNS = 15
+TURNS = 9
 COLUMNS = ("hidden", "rank", "batch", "directions", "threads", "dense_ms", "factored_ms", "speedup",
            "parameter_ratio", "efficiency", "limit_ms")  # fmt: skip
 

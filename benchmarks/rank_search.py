@@ -3,6 +3,9 @@
     cd egs2/librispeech/asr_shrink
     python ../../../benchmarks/rank_search.py --corpus digits --digits_dir DIR
 
+`--table devices` compares REINFORCE with itself less one of its devices, `--table rewards` its
+rewards.
+
 Trains the recipe's baseline if it is not there, and then 8 epochs more, so that it has converged.
 A seed chooses the proxy set (from dev) and the random numbers of a search. The best plans of every
 search are scored again on all of dev; the plan chosen there is scored on test once, as factorised
@@ -24,8 +27,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+from rank_search_rows import TABLES, Row
 from rank_search_tables import write_tables
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
@@ -41,27 +46,13 @@ from espnet_shrink.search.evaluate import ScoreAll
 from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.searchers import reinforce
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import make_proxy, open_baseline
 from espnet_shrink.training import retrain
 from espnet_shrink.version import __version__
 
-# Name of a row -> searcher and decomposition.
-ENTRIES = {
-    "uniform": ("uniform", "whitened"),
-    "energy": ("energy", "whitened"),
-    "energy_order (plain)": ("energy_order", "plain"),
-    "energy_order": ("energy_order", "whitened"),
-    "sensitivity": ("sensitivity", "whitened"),
-    "knapsack": ("knapsack", "whitened"),
-    "random": ("random", "whitened"),
-    "tpe": ("tpe", "whitened"),
-    "cma_es": ("cma_es", "whitened"),
-    "nsga2": ("nsga2", "whitened"),
-    "ppo": ("ppo", "whitened"),  # not of the package: ppo.py
-    "reinforce": ("reinforce", "whitened"),
-}
 LEARNING_RATE_FACTOR = 0.5
 FURTHER_EPOCHS = 8
 
@@ -115,7 +106,9 @@ class Bench:
             )  # fmt: skip
             features = extract(self.loaded, proxy.folder)
             for decomposition in ("whitened", "plain"):
-                self._seed(seed, features, decomposition)
+                rows = [TABLES[self.args.table][name] for name in self.args.rows]
+                if any(row.decomposition == decomposition for row in rows):
+                    self._seed(seed, features, decomposition)
 
     def _seed(self, seed: int, proxy: FeatureSet, decomposition: str) -> None:
         analysis = analyse(self.loaded, proxy, decomposition)
@@ -131,16 +124,17 @@ class Bench:
                 yield known[plan.hash]
 
         for ratio in self.args.ratios:
-            for name, (searcher, wanted) in ENTRIES.items():
-                if wanted == decomposition and name in self.args.searchers:
-                    self._entry(seed, ratio, name, searcher, analysis, score_all, again, tested)
+            for name in self.args.rows:
+                row = TABLES[self.args.table][name]
+                if row.decomposition == decomposition:
+                    self._row(seed, ratio, name, row, analysis, score_all, again, tested)
 
-    def _entry(
+    def _row(
         self,
         seed: int,
         ratio: float,
         name: str,
-        searcher: str,
+        entry: Row,
         analysis: Analysis,
         score_all: ScoreAll,
         again: Scorer,
@@ -148,16 +142,20 @@ class Bench:
     ) -> None:
         key = {"searcher": name, "ratio": ratio, "seed": seed}
         row = next((r for r in self.rows if key.items() <= r.items()), None)
-        folder = self.work / f"seed{seed}" / f"{ratio:g}x" / name.replace(" ", "_")
+        folder = (
+            self.work / f"seed{seed}" / self.args.table / f"{ratio:g}x" / name.replace(" ", "_")
+        )
+        known = entry.searcher in SEARCHERS
         settings = SearchSettings(
-            searcher=searcher if searcher in SEARCHERS else "random", seed=seed,
-            decomposition=ENTRIES[name][1], evaluations=self.args.evaluations,
+            **{"seed": seed, "evaluations": self.args.evaluations,
+               "searcher": entry.searcher if known else "random", **entry.settings}
         )  # fmt: skip
-        search = None if searcher in SEARCHERS else importlib.import_module(searcher).search
+        search = None if known else importlib.import_module(entry.searcher).search
         if row is None:
             space = full_space(analysis.survey.sites, settings.min_rank)
             problem = Problem(analysis.cost_model, space, int(self.full / ratio), analysis.energies)
-            result = run_search(problem, score_all, settings, folder, search=search)
+            with mock.patch.multiple(reinforce, **entry.constants):
+                result = run_search(problem, score_all, settings, folder, search=search)
             best, on_dev = choose(result, settings.finalists, again.score, folder)
             best.plan.save(folder / "plan.yaml", base_hash=self.base_hash)
             by_decoder = wers(tested, best.plan)
@@ -208,14 +206,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=300, help="proxy scores per search")
     parser.add_argument("--proxy_size", type=int, default=100)
-    parser.add_argument("--searchers", nargs="+", choices=ENTRIES, default=list(ENTRIES))
+    parser.add_argument("--table", choices=TABLES, default="searchers", help="what is compared")
+    parser.add_argument("--rows", nargs="+", help="of the table; by default all")
     parser.add_argument("--retrained_seeds", type=int, default=1)
     parser.add_argument("--retrain_epochs", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="by default rank_search_CORPUS.json here")
+    parser.add_argument("--json", type=Path, help="by default rank_search_CORPUS.json, here")
     args = parser.parse_args()
-    if "ppo" in args.searchers and importlib.util.find_spec("stable_baselines3") is None:
-        parser.error("ppo needs: pip install stable-baselines3 (or leave it out of --searchers)")
-    args.json = args.json or Path(f"rank_search_{args.corpus}.json")
+    table = TABLES[args.table]
+    args.rows = args.rows or list(table)
+    if not set(args.rows) <= set(table):
+        parser.error(f"--rows: choose of {', '.join(table)}")
+    if "ppo" in args.rows and importlib.util.find_spec("stable_baselines3") is None:
+        parser.error("ppo needs: pip install stable-baselines3 (or leave it out of --rows)")
+    which = "" if args.table == "searchers" else f"_{args.table}"
+    args.json = args.json or Path(f"rank_search_{args.corpus}{which}.json")
     if args.exp is None:
         digits = ["--digits_dir", args.digits_dir] if args.digits_dir else []
         subprocess.run(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toy import toy
+import torch
 
 from espnet_shrink.analysis import Analysis
 from espnet_shrink.cost import CostModel
@@ -13,7 +13,8 @@ from espnet_shrink.search.space import full_space
 
 
 def analysis():
-    model = toy()
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*(torch.nn.Linear(a, b) for a, b in [(40, 90), (90, 70), (70, 50)]))
     found = survey(model)
     parameters = dict(model.named_parameters())
     numels = {name: p.numel() for name, p in parameters.items()}

@@ -1,0 +1,65 @@
+"""What rank_search.py can compare: searchers, REINFORCE without one of its devices, rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from espnet_shrink.search.searchers.uniform import uniform
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        searcher: of espnet_shrink, or a module beside this file with a function `search`.
+        settings: changes of SearchSettings.
+        constants: changes of espnet_shrink.search.searchers.reinforce.
+    """
+
+    searcher: str = "reinforce"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def decomposition(self) -> str:
+        """Of the weights."""
+        return str(self.settings.get("decomposition", "whitened"))
+
+
+SEARCHERS = {
+    "uniform": Row("uniform"),
+    "energy": Row("energy"),
+    "energy_order (plain)": Row("energy_order", {"decomposition": "plain"}),
+    "energy_order": Row("energy_order"),
+    "sensitivity": Row("sensitivity"),
+    "knapsack": Row("knapsack"),
+    "random": Row("random"),
+    "tpe": Row("tpe"),
+    "cma_es": Row("cma_es"),
+    "nsga2": Row("nsga2"),
+    "ppo": Row("ppo"),
+    "reinforce": Row(),
+}
+
+DEVICES = {
+    "reinforce": Row(),
+    "from the uniform plan": Row(constants={"RULES": {"uniform": uniform}, "SCAN_LEVELS": 10**9}),
+    "no scan": Row(constants={"SCAN_LEVELS": 10**9}),
+    "no elite": Row(constants={"ELITE_WEIGHT": 0.0}),
+    "no prior over offsets": Row(constants={"PRIOR_WIDTH": 1e9}),
+    "no entropy bonus": Row(settings={"entropy_weight": 0.0}),
+    "no learning": Row(settings={"learning_rate": 1e-9}),
+    "one rollout an update": Row(settings={"rollouts": 1}),
+    "20 rollouts an update": Row(settings={"rollouts": 20}),
+    "no second look on dev": Row(settings={"finalists": 1}),
+}
+
+REWARDS = {
+    reward: Row(settings={"reward": reward})
+    for reward in ("hard", "soft", "constant", "proportional")
+}
+
+TABLES = {"searchers": SEARCHERS, "devices": DEVICES, "rewards": REWARDS}
