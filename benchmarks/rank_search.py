@@ -17,6 +17,7 @@ kept in EXP_rank_search. Writes JSON, and a table and a plot beside it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import platform
@@ -154,7 +155,9 @@ class Bench:
         if row is None:
             space = full_space(analysis.survey.sites, settings.min_rank)
             problem = Problem(analysis.cost_model, space, int(self.full / ratio), analysis.energies)
-            with mock.patch.multiple(reinforce, **entry.constants):
+            with contextlib.ExitStack() as changed:
+                for constant, value in entry.constants.items():
+                    changed.enter_context(mock.patch.object(reinforce, constant, value))
                 result = run_search(problem, score_all, settings, folder, search=search)
             best, on_dev = choose(result, settings.finalists, again.score, folder)
             best.plan.save(folder / "plan.yaml", base_hash=self.base_hash)
