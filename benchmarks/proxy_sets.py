@@ -34,7 +34,7 @@ from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.greedy import batches
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.proxy.select import METHODS, Candidates, kept_order
-from espnet_shrink.search.problem import Problem, fit_to_budget
+from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import open_baseline
@@ -74,8 +74,7 @@ def main() -> None:
     full = sum(analysis.cost_model.numels.values())
     problem = Problem(analysis.cost_model, full_space(analysis.survey.sites, 4),
                       int(full / args.compression), analysis.energies)  # fmt: skip
-    prior = energy_order(problem).ranks
-    centre = np.log([site.params_at(prior[site.name]) for site in problem.sites])
+    centre = log_sizes_of(problem, energy_order(problem))
     generator = np.random.default_rng(0)
     plans = [fit_to_budget(problem, centre + generator.normal(0, SPREAD, len(centre)))
              for _ in range(args.plans)]  # fmt: skip

@@ -8,7 +8,8 @@ from espnet_shrink.analysis import Analysis
 from espnet_shrink.cost import CostModel
 from espnet_shrink.lowrank.decompose import decompose_sites
 from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.search.pool import GROUPS, MIN_RANK, PLANS, find_candidates, sample_pool
+from espnet_shrink.search.pool import GROUPS, PLANS, find_candidates, sample_pool
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
 
 
@@ -34,7 +35,7 @@ def test_groups_are_of_one_compression_each_and_differ():
         assert len({plan.hash for plan, g in zip(plans, groups, strict=True) if g == group}) > 1
     assert params[groups == 0].min() > params[groups == 1].max()
     assert params[groups == 1].min() > params[groups == 2].max()
-    space = full_space(made.survey.sites, MIN_RANK)
+    space = full_space(made.survey.sites, SearchSettings().min_rank)
     for plan in plans:
         plan.check(made.survey.sites)
         for site in made.survey.sites:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from espnet_shrink.plan import Plan
-from espnet_shrink.search.problem import Problem, fit_to_budget
+from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.reward import hard
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.trial import Trial
@@ -38,8 +38,7 @@ class RankSearchEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, problem: Problem, score: Callable[[Plan], Trial]) -> None:
         self.problem, self.score = problem, score
-        prior = energy_order(problem).ranks
-        self._centre = np.log([site.params_at(prior[site.name]) for site in problem.sites])
+        self._centre = log_sizes_of(problem, energy_order(problem))
         self._features = _features(problem)
         self._size = len(self._features) + self._features.shape[1] + 1
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (self._size,), np.float32)

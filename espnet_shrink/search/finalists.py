@@ -23,7 +23,7 @@ COLUMNS = ["plan", "source", "params", "errors_proxy", "wer", "cer", "errors"]
 
 def finalists(result: SearchResult, count: int) -> list[Trial]:
     """The `count` best trials within the budget, the best first."""
-    return sorted(result.within_budget, key=lambda t: (t.score.errors, t.params))[:count]
+    return result.ranking[:count]
 
 
 def choose(
@@ -38,14 +38,13 @@ def choose(
     Writes `out`/finalists.csv. Of equals, the one with fewer errors on the proxy set.
 
     Args:
-        count: of finalists.
+        count: of finalists, at least 1.
         scorer: scores a plan on the larger set.
 
     Raises:
         ShrinkError: the search found no plan within the budget.
     """
-    best = result.best  # raises if there is none
-    chosen = finalists(result, count) or [best]
+    chosen = finalists(result, count)
     scores = [scorer(t.plan) for t in tqdm(chosen, "finalists on dev", unit="plan", disable=quiet)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from tqdm import tqdm
 
@@ -11,14 +13,14 @@ from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.proxy.select import Candidates
-from espnet_shrink.search.problem import Problem, fit_to_budget
+from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.searchers.energy_order import energy_order
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
 
 GROUPS = 3
 PLANS = 6  # a group
 SPREAD = 0.3  # standard deviation around the energy order, in log parameters of a site
-MIN_RANK = 4
 LEAST, MOST = 1.5, 12.0  # compressions, where the model can be made that small
 SHARE = 0.7  # of the largest compression that the ranks allow
 ANALYSED = 100  # utterances whose inputs whiten the decompositions
@@ -41,18 +43,17 @@ def find_candidates(loaded: LoadedModel, data: FeatureSet, seed: int) -> Candida
 
 def sample_pool(analysis: Analysis, seed: int) -> tuple[list[Plan], np.ndarray]:
     """Plans around the energy order at three compressions, and the group of each."""
-    sites, full = analysis.survey.sites, sum(analysis.cost_model.numels.values())
-    space = full_space(sites, MIN_RANK)
-    smallest = full - sum(s.params - s.params_at(space.ranges[s.name][0]) for s in sites)
-    most = max(1.0, min(MOST, SHARE * full / smallest))
+    full = sum(analysis.cost_model.numels.values())
+    space = full_space(analysis.survey.sites, SearchSettings.min_rank)
+    free = Problem(analysis.cost_model, space, full, analysis.energies)
+    most = max(1.0, min(MOST, SHARE * full / (free.fixed_params + free.least)))
     generator = np.random.default_rng(seed)
     plans, groups = [], []
     for group, compression in enumerate(np.geomspace(min(LEAST, most), most, GROUPS)):
-        problem = Problem(analysis.cost_model, space, int(full / compression), analysis.energies)
-        prior = energy_order(problem).ranks
-        centre = np.log([s.params_at(prior[s.name]) for s in sites])
+        problem = dataclasses.replace(free, budget_params=int(full / compression))
+        centre = log_sizes_of(problem, energy_order(problem))
         for _ in range(PLANS):
-            offsets = generator.normal(0.0, SPREAD, len(sites))
+            offsets = generator.normal(0.0, SPREAD, len(centre))
             plans.append(fit_to_budget(problem, centre + offsets))
             groups.append(group)
     return plans, np.array(groups)

@@ -152,6 +152,11 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
     return Plan(ranks)
 
 
+def log_sizes_of(problem: Problem, plan: Plan) -> np.ndarray:
+    """(sites): log parameters of every site under `plan`."""
+    return np.log([s.params_at(plan.ranks[s.name]) for s in problem.sites])
+
+
 def log_ends(problem: Problem) -> np.ndarray:
     """(sites, 2): log parameters of every site at its lowest and highest rank."""
     return np.log([[s.params_at(rank) for rank in problem.range(s)] for s in problem.sites])

@@ -41,12 +41,21 @@ class SearchResult:
         return [t for t in self.trials if t.params <= self.budget_params]
 
     @property
-    def best(self) -> Trial:
-        """Fewest errors within the budget; of equals, the smaller."""
+    def ranking(self) -> list[Trial]:
+        """The trials within the budget, fewest errors first; of equals, the smaller.
+
+        Raises:
+            ShrinkError: there is none.
+        """
         within = self.within_budget
         if not within:
             raise ShrinkError("the search found no plan within the budget: raise `evaluations`")
-        return min(within, key=lambda t: (t.score.errors, t.params))
+        return sorted(within, key=lambda t: (t.score.errors, t.params))
+
+    @property
+    def best(self) -> Trial:
+        """The first of the ranking."""
+        return self.ranking[0]
 
 
 COLUMNS = ["trial", "source", "wer", "cer", "errors", "params", "within_budget", "best_errors",

@@ -20,7 +20,7 @@ import torch
 
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.evaluate import Evaluator
-from espnet_shrink.search.problem import Problem, fit_to_budget, plan_of_sizes
+from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of, plan_of_sizes
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.searchers.energy import energy
 from espnet_shrink.search.searchers.energy_order import energy_order
@@ -106,7 +106,7 @@ class Reinforce:
 
     def __init__(self, problem: Problem, settings: SearchSettings, prior: Plan) -> None:
         self.problem, self.settings = problem, settings
-        self.centre = np.log([s.params_at(prior.ranks[s.name]) for s in problem.sites])
+        self.centre = log_sizes_of(problem, prior)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.controller = Controller(len(problem.sites))
