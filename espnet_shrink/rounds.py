@@ -31,6 +31,7 @@ from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
+from espnet_shrink.search.workers import check_workers
 from espnet_shrink.settings import require
 from espnet_shrink.stages import SearchedPlan, search_ranks
 from espnet_shrink.training import Retrain, leave_untrained
@@ -169,6 +170,7 @@ class _Rounds:
         retrain: Retrain | None,
         workers: str | None,
     ) -> None:
+        check_workers(workers)
         self.workers = workers
         self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
         self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain

@@ -28,7 +28,7 @@ from espnet_shrink.search.pool import find_candidates
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
-from espnet_shrink.search.workers import scores
+from espnet_shrink.search.workers import check_workers, scores
 
 # A proxy set is chosen from so many utterances; of a larger dev set they are taken at random.
 CANDIDATES = 1000
@@ -167,6 +167,7 @@ def search_ranks(
     """
     numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
     # What can be refused comes before the folder is claimed.
+    check_workers(workers)
     dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
     Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
     record = {

@@ -21,9 +21,9 @@ def calls(monkeypatch):
     """Every call of the kernel: how many steps, and whether backwards."""
     found, run = [], kernel.lstm_frames
 
-    def counted(gates, v, u, batch_sizes, h, c, y, reverse):
+    def counted(gates, v, u, scale, batch_sizes, h, c, y, reverse):
         found.append((len(batch_sizes), reverse))
-        run(gates, v, u, batch_sizes, h, c, y, reverse)
+        run(gates, v, u, scale, batch_sizes, h, c, y, reverse)
 
     monkeypatch.setattr(kernel, "lstm_frames", counted)
     return found

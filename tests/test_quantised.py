@@ -15,6 +15,7 @@ from test_run_sh import EGS
 from toy import close
 
 from espnet_shrink.export.quantised import INFERENCE_ARGS, quantise, quantised_sizes
+from espnet_shrink.layers import LowRankLSTM
 from espnet_shrink.proxy.kaldi import read_folder
 
 SCALE_BYTES = 16
@@ -71,12 +72,20 @@ def test_a_quantised_model_says_nearly_the_same(which, small, baseline):
 
 
 def test_sizes_count_every_number_once(small):
-    """The low-rank Linears are int8; low-rank LSTMs and cells stay float, as torch sees none."""
+    """Low-rank Linears and LSTMs are int8; cells stay float."""
     sizes = quantised_sizes(small.model)
     weights = [linear.weight.numel() for linear in linears(small.model)]
-    assert sizes.int8_mib * 2**20 == sum(weights) + SCALE_BYTES * len(weights)
+    lstms = [m for m in small.model.modules() if isinstance(m, LowRankLSTM)]
+    named = [pair for m in lstms for pair in m.named_parameters() if "weight" in pair[0]]
+    matrices = [p.numel() for _, p in named]
+    # A scale for each component, that is row of V, or each row of a dense matrix.
+    scales = [len(p) for n, p in named if not n.endswith("_U")]
+    assert matrices and sum(scales)
+    assert sizes.int8_mib * 2**20 == (
+        sum(weights) + SCALE_BYTES * len(weights) + sum(matrices) + 4 * sum(scales)
+    )
     bytes_before = sum(x.numel() * x.element_size() for x in small.model.state_dict().values())
-    assert sizes.float_mib * 2**20 == bytes_before - 4 * sum(weights)
+    assert sizes.float_mib * 2**20 == bytes_before - 4 * (sum(weights) + sum(matrices))
     assert sizes.memory_mib == sizes.int8_mib + sizes.float_mib
 
 

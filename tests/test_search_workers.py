@@ -57,6 +57,15 @@ def test_bad_workers_are_refused(baseline, workers):
         pass
 
 
+@pytest.mark.parametrize("verb", ["search", "rounds"])
+def test_bad_workers_leave_no_folder(finished, shrink, verb):
+    command = [verb, "--exp", "exp/asr", *COMMANDS[verb], "--out", "refused"]
+    failed = shrink(*command, "--workers", "many")
+    assert failed.status == 2
+    assert "--workers many: give a number of processes" in failed.err
+    assert not Path("refused").exists()
+
+
 def test_a_scheduler_that_is_not_there_is_refused(baseline, monkeypatch):
     monkeypatch.setattr(workers_module, "TIMEOUT_S", 1)
     with (

@@ -1,4 +1,4 @@
-"""What is put into ESPnet: the adapter, key checks, whole checkpoints, a faster start.
+"""What is put into ESPnet: adapter, key checks, whole checkpoints, 8-bit LSTMs, a faster start.
 
 Facts used here:
 - `create_adapter_fn_table` maps `adapter:` of a config to a function that changes a freshly
@@ -6,6 +6,7 @@ Facts used here:
 - `AbsTask.build_model_from_file` loads checkpoints with strict=False, so keys that do not fit
   are dropped without a word.
 - `Trainer.run` writes checkpoint.pth, then Nepoch.pth, each straight to its final name.
+- `quantize_asr_model` calls torch's `quantize_dynamic`, which knows modules by their exact type.
 - Functions are decorated with `typeguard.typechecked`, taken from typeguard at import.
 """
 
@@ -46,6 +47,8 @@ def register() -> None:
     _registered = True
     wrapt.register_post_import_hook(_add_adapter, "espnet2.layers.create_adapter")
     wrapt.register_post_import_hook(_check_loading, "espnet2.tasks.abs_task")
+    for name in ("torch.ao.quantization", "torch.quantization"):
+        wrapt.register_post_import_hook(_quantise_lstms, name)
 
 
 def skip_type_checks() -> None:
@@ -76,6 +79,32 @@ def _add_adapter(module: Any) -> None:
         translate_checkpoints_of(model)
 
     module.create_adapter_fn_table[ADAPTER] = create
+
+
+def _quantise_lstms(module: Any) -> None:
+    """Whoever quantises torch's LSTMs, as `--quantize_modules LSTM` does, quantises ours too."""
+    original = module.quantize_dynamic
+
+    @functools.wraps(original)
+    def quantize_dynamic(
+        model: Any, qconfig_spec: Any = None, dtype: Any = None, mapping: Any = None, **options: Any
+    ) -> Any:
+        import torch
+        from torch.ao.quantization import get_default_dynamic_quant_module_mappings
+
+        from espnet_shrink.layers.int8 import Int8LowRankLSTM
+        from espnet_shrink.layers.lstm import LowRankLSTM
+
+        dtype = dtype or torch.qint8
+        if isinstance(qconfig_spec, set) and torch.nn.LSTM in qconfig_spec and dtype == torch.qint8:
+            qconfig_spec = qconfig_spec | {LowRankLSTM}
+            mapping = {
+                **(mapping or get_default_dynamic_quant_module_mappings()),
+                LowRankLSTM: Int8LowRankLSTM,
+            }
+        return original(model, qconfig_spec, dtype, mapping, **options)
+
+    module.quantize_dynamic = quantize_dynamic
 
 
 def _check_loading(module: Any) -> None:

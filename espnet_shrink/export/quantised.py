@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.layers.int8 import Int8LowRankLSTM
+
 # What the recipe passes to ESPnet's inference, and the same for torch.
 INFERENCE_ARGS = "--quantize_asr_model true --quantize_modules Linear LSTM --quantize_dtype qint8"
 MODULES = {torch.nn.Linear, torch.nn.LSTM}
@@ -20,8 +22,8 @@ class QuantisedSizes:
 
     Attributes:
         int8_mib: 8-bit weights with their scales and zero points, in memory.
-        float_mib: everything that stayed as it was: low-rank LSTMs and cells, biases,
-            embeddings, convolutions, norms, statistics.
+        float_mib: everything that stayed as it was: cells, biases, embeddings, convolutions,
+            norms, statistics.
         disk_mib: torch.save of the state dict.
     """
 
@@ -38,8 +40,8 @@ class QuantisedSizes:
 def quantise(model: torch.nn.Module) -> torch.nn.Module:
     """A copy of `model` as ESPnet's inference quantises it: Linear and LSTM modules to int8.
 
-    LowRankLinear consists of two Linears and goes along. LowRankLSTM and LowRankLSTMCell have
-    no Linear inside and stay float.
+    LowRankLinear consists of two Linears and goes along; LowRankLSTM becomes Int8LowRankLSTM.
+    Cells stay float.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces the end of what ESPnet uses
@@ -54,8 +56,13 @@ def quantised_sizes(model: torch.nn.Module) -> QuantisedSizes:
     quantised = quantise(model)
     int8, floating = 0, 0
     for module in quantised.modules():
-        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        floating += sum(x.numel() * x.element_size() for x in own)
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, x in own:
+            size = x.numel() * x.element_size()
+            if isinstance(module, Int8LowRankLSTM) and name.startswith("weight"):
+                int8 += size
+            else:
+                floating += size
         for x in _packed(module):
             if x.is_quantized:
                 int8 += x.numel() + _scales_bytes(x)

@@ -10,11 +10,13 @@ from espnet_shrink.layers.embedding import LowRankEmbedding, is_plain_embedding
 from espnet_shrink.layers.factors import balanced_svd
 from espnet_shrink.layers.fused import padded_lstm_forward
 from espnet_shrink.layers.gru import LowRankGRU
+from espnet_shrink.layers.int8 import Int8LowRankLSTM
 from espnet_shrink.layers.linear import LowRankLinear
 from espnet_shrink.layers.lstm import LowRankLSTM
 from espnet_shrink.layers.patch import use_padded_lstm
 
 __all__ = [
+    "Int8LowRankLSTM",
     "LowRankConv",
     "LowRankEmbedding",
     "LowRankGRU",

@@ -14,7 +14,7 @@ outputs gathered back. Between layers the data stays packed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,7 @@ class Direction:
     biases: b_ih and b_hh, each (4H), or empty.
     v_ih: (r, in) or None.
     v_hh: (r, H) or None.
+    scale_hh: (r), if U and V of the recurrent matrix have 8 bits: it is U diag(scale_hh) V then.
     """
 
     w_ih: Tensor
@@ -49,6 +50,15 @@ class Direction:
     biases: tuple[Tensor, ...]
     v_ih: Tensor | None = None
     v_hh: Tensor | None = None
+    scale_hh: Tensor | None = None
+
+    def recurrent(self) -> Tensor:
+        """(4H, H), factors multiplied out."""
+        if self.v_hh is None:
+            return self.w_hh
+        return (self.w_hh if self.scale_hh is None else self.w_hh * self.scale_hh) @ (
+            self.v_hh.to(self.w_ih)
+        )
 
 
 Layers = Sequence[Sequence[Direction]]
@@ -58,8 +68,7 @@ Run = Callable[[Tensor, Direction, State, bool], Result]
 
 def _library_lstm(x: Tensor, w: Direction, hx: State, batch_sizes: Tensor | None = None) -> Result:
     """One layer, one direction, front to back; x is time-major or, with batch_sizes, packed."""
-    w_hh = w.w_hh if w.v_hh is None else w.w_hh @ w.v_hh
-    weights = [w.w_ih, w_hh, *w.biases]
+    weights = [w.w_ih, w.recurrent(), *w.biases]
     # "train" only decides whether buffers for the backward pass are kept: dropout is 0 here.
     options = (weights, bool(w.biases), 1, 0.0, torch.is_grad_enabled(), False)
     if batch_sizes is None:
@@ -116,7 +125,7 @@ class _RunPadded:
         freeze = w.w_ih.new_zeros(4 * hidden, 1)
         freeze[:hidden] = GATE_OFF
         freeze[hidden : 2 * hidden] = -GATE_OFF
-        frozen = Direction(torch.cat((w.w_ih, freeze), 1), w.w_hh, w.biases, None, w.v_hh)
+        frozen = replace(w, w_ih=torch.cat((w.w_ih, freeze), 1), v_ih=None)
         y, _, c_n = _library_lstm(padded.view(rows.steps, rows.batch, width + 1), frozen, hx)
         y = y.reshape(-1, hidden)
         return y.index_select(0, where), y.index_select(0, rows.last)[None], c_n
@@ -155,7 +164,7 @@ def _run_layers(
             state = (hx[0][k : k + 1], hx[1][k : k + 1])
             if w.v_hh is not None and kernel_takes(z, w.w_hh, w.v_hh, int(batch_sizes[0])):
                 calls[n] = KernelCall(
-                    z, w.w_ih, w.biases, w.w_hh, w.v_hh, state, batch_sizes, n == 1
+                    z, w.w_ih, w.biases, w.w_hh, w.v_hh, w.scale_hh, state, batch_sizes, n == 1
                 )
             else:
                 results[n] = run(z, w, state, n == 1)

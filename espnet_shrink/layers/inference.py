@@ -31,7 +31,8 @@ def kernel_takes(x: Tensor, u: Tensor, v: Tensor, batch: int) -> bool:
         and not torch.is_grad_enabled()
         and all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, u, v))
         and x.device.type == "cpu"
-        and x.dtype == u.dtype == torch.float32
+        and x.dtype == torch.float32
+        and u.dtype in (torch.float32, torch.int8)
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()
@@ -46,7 +47,8 @@ class KernelCall:
         z: frames, (N, in) packed or (T, B, in).
         w_ih: (4H, in).
         biases: b_ih and b_hh, each (4H), or empty.
-        u: (4H, r); v: (r, H).
+        u: (4H, r); v: (r, H). Both of 8 bits, if there is a scale.
+        scale: (r), of the 8-bit factors; None: 1.
         state: h and c before, each (1, B, H).
         batch_sizes: (T), as in a PackedSequence.
         reverse: from the last frame to the first.
@@ -57,6 +59,7 @@ class KernelCall:
     biases: tuple[Tensor, ...]
     u: Tensor
     v: Tensor
+    scale: Tensor | None
     state: tuple[Tensor, Tensor]
     batch_sizes: Tensor
     reverse: bool
@@ -74,12 +77,13 @@ class KernelCall:
         h, c = (part[0].contiguous().clone() for part in self.state)
         y = z.new_empty(len(z), h.size(1))
         v, u = self.v.contiguous().numpy(), self.u.t().contiguous().numpy()
+        scale = (z.new_ones(len(v)) if self.scale is None else self.scale).numpy()
         for steps, start, stop in reversed(blocks) if self.reverse else blocks:
             now = gates[: stop - start]
             torch.addmm(bias, z[start:stop], self.w_ih.t(), out=now)
             lstm_frames(
-                now.numpy(), v, u, sizes[steps], h.numpy(), c.numpy(), y[start:stop].numpy(),
-                self.reverse,
+                now.numpy(), v, u, scale, sizes[steps], h.numpy(), c.numpy(),
+                y[start:stop].numpy(), self.reverse,
             )  # fmt: skip
         return y.view(*self.z.shape[:-1], -1), h[None], c[None]
 

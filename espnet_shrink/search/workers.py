@@ -7,6 +7,7 @@ again. A score is the same wherever it is computed, so the number of workers cha
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,23 @@ from espnet_shrink.search.evaluate import ScoreAll
 NAME = "espnet_shrink_scorer"
 DEATHS = 3  # of workers at one plan, before it is the plan that is to blame
 TIMEOUT_S = 20
+
+
+def check_workers(workers: str | None) -> None:
+    """Refuse what `scores` cannot use, before any work is done.
+
+    Raises:
+        ShrinkError: neither a number nor an address, or no Dask.
+    """
+    if workers is None:
+        return
+    if "://" not in workers and (not workers.isdecimal() or int(workers) == 0):
+        raise ShrinkError(
+            f"--workers {workers}: give a number of processes, at least 1, or the address of a "
+            "Dask scheduler such as tcp://host:8786"
+        )
+    if importlib.util.find_spec("distributed") is None:
+        raise ShrinkError("--workers needs Dask: pip install 'espnet_shrink[dask]'")
 
 
 @contextlib.contextmanager
@@ -81,23 +99,16 @@ def _score(plan: Plan) -> Score:
 
 @contextlib.contextmanager
 def _client(workers: str) -> Iterator[Any]:
-    number = int(workers) if workers.isdecimal() else None
-    if number == 0 or (number is None and "://" not in workers):
-        raise ShrinkError(
-            f"--workers {workers}: give a number of processes, at least 1, or the address of a "
-            "Dask scheduler such as tcp://host:8786"
-        )
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ShrinkError("--workers needs Dask: pip install 'espnet_shrink[dask]'") from error
+    check_workers(workers)
+    import dask
+    from distributed import Client, LocalCluster
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}))
         where: Any = workers
-        if number is not None:
+        if workers.isdecimal():
             where = stack.enter_context(
-                LocalCluster(n_workers=number, threads_per_worker=1, processes=True,
+                LocalCluster(n_workers=int(workers), threads_per_worker=1, processes=True,
                              dashboard_address=None, silence_logs=40)
             )  # fmt: skip
         try:
