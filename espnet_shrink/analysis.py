@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,12 +14,16 @@ import torch
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import text_codec
 from espnet_shrink.cost import CostModel
+from espnet_shrink.latency import Latency, LatencyTable, one_thread
 from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
 from espnet_shrink.lowrank.moments import Activations, collect
 from espnet_shrink.lowrank.sites import Survey, survey
+from espnet_shrink.plan import dense_plan
 from espnet_shrink.proxy.decoders import decoders_of
 from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import FeatureSet
+
+TIMED = 10  # utterances
 
 
 @dataclass(frozen=True)
@@ -52,17 +58,44 @@ def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analys
     )  # fmt: skip
 
 
+def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency:
+    """Predicts how long plans of an uncompressed model take on this machine.
+
+    Args:
+        prices: of the model, with the rates and rows seen on `data`.
+        data: the proxy set; a few of its utterances are passed through the model and timed.
+    """
+    names = {u.name for u in data.utterances[:TIMED]} if data.utterances else None
+    some = data if names is None else data.subset(names)
+
+    def seconds() -> float:
+        _run_all(loaded, some)  # warms up
+        start = time.perf_counter()
+        _run_all(loaded, some)
+        return time.perf_counter() - start
+
+    table = LatencyTable()
+    with one_thread():
+        whole_rtf = (
+            table.kept(f"model {model_hash(loaded.model)} {some.audio_s:g} s", seconds)
+            / some.audio_s
+        )
+    found = Latency(prices, table, 0.0)
+    rest = whole_rtf - found.rtf(dense_plan(prices.sites))
+    return dataclasses.replace(found, rest_rtf=max(0.0, rest))
+
+
 def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
     """Pass every utterance of `data`, with its text, through all of the model, and watch."""
+    return collect(loaded.model, found.sites, lambda: _run_all(loaded, data))
+
+
+def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:
     model, first = loaded.model, text_codec(loaded).prompt.first
-
-    def run() -> None:
-        for feature, tokens in zip(data.features, data.tokens, strict=True):
-            encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
-            for decoder in decoders_of(model):
-                decoder.teach(model, encoded, lengths, [*first, *tokens])
-
-    return collect(model, found.sites, run)
+    for feature, tokens in zip(data.features, data.tokens, strict=True):
+        encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
+        for decoder in decoders_of(model):
+            decoder.teach(model, encoded, lengths, [*first, *tokens])
 
 
 def cost_model(
@@ -73,6 +106,7 @@ def cost_model(
         found.sites,
         {name: parameter.numel() for name, parameter in model.named_parameters()},
         {name: uses / data.audio_s for name, uses in activations.uses.items()},
+        {name: uses / activations.calls[name] for name, uses in activations.uses.items()},
     )
 
 

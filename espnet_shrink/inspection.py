@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from espnet_shrink.analysis import cost_model, observe
+from espnet_shrink.analysis import cost_model, latency, observe
 from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.models import LoadedModel, espnet_version
 from espnet_shrink.cost import CostModel
@@ -26,6 +26,7 @@ from espnet_shrink.proxy.features import (
     fixed_length_s,
     sampling_rate_hz,
 )
+from espnet_shrink.settings import require
 
 ENERGY_PERCENTS = (90, 95, 99)
 NOISE_S = 10.0
@@ -49,6 +50,9 @@ class SiteRow:
             SVD) make up that share of their sum.
         break_even_rank: the largest rank whose factors are smaller than the matrix.
         rank: the rank that it is factorised at, or "dense".
+        fast_rank: the largest rank that is smaller and, on this machine, faster than the dense
+            matrix; 0: none is. None: not measured.
+        rtf: what it adds to the real-time factor as it is. None: not measured.
     """
 
     name: str
@@ -59,6 +63,8 @@ class SiteRow:
     energy_ranks: Mapping[str, int]
     break_even_rank: int
     rank: Rank
+    fast_rank: int | None = None
+    rtf: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ class Totals:
             same number: of 8-bit products, where weights are in 8 bits.
         macs_per_token: the same of a language model.
         macs_over: what was passed through the model to count them.
+        rtf: real-time factor of a greedy pass from the features on, on one thread of this
+            machine, as `latency.Latency` predicts it; None: not measured.
     """
 
     params: int
@@ -89,6 +97,7 @@ class Totals:
     macs_per_audio_second: float | None
     macs_per_token: float | None
     macs_over: str
+    rtf: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,23 +130,31 @@ class Inspection:
         return any(isinstance(site.rank, int) for site in self.sites)
 
     def document(self) -> dict[str, Any]:
-        """All but the spectra, for JSON; of the two kinds of MACs the one that the model has."""
+        """All but the spectra and what was not measured, for JSON."""
         found = dataclasses.asdict(dataclasses.replace(self, energies={}))
         del found["energies"]
-        found["totals"] = {k: v for k, v in found["totals"].items() if v is not None}
+        found["totals"] = _measured(found["totals"])
+        found["sites"] = [_measured(site) for site in found["sites"]]
         return found
 
 
-def inspect_model(loaded: LoadedModel, origin: str) -> Inspection:
+def _measured(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def inspect_model(loaded: LoadedModel, origin: str, timed: bool = False) -> Inspection:
     """Decompose every site, weigh the model, and count its MACs on noise.
 
     Args:
         loaded: compressed or not.
         origin: what the user calls it.
+        timed: measure how long its matrices take on this machine, too.
 
     Raises:
-        ShrinkError: a weight is not finite, or the model's decoder needs files that are missing.
+        ShrinkError: a weight is not finite, the model's decoder needs files that are missing, or
+            a language model is to be timed.
     """
+    require(not timed or loaded.task.name != "lm", "language models are not timed")
     plan = plan_of(loaded.model)
     folded = loaded
     if plan.factored:
@@ -146,14 +163,17 @@ def inspect_model(loaded: LoadedModel, origin: str) -> Inspection:
     found = survey(folded.model)
     parameters = dict(folded.model.named_parameters())
     energies = {s.name: spectrum(s, parameters[s.name]) for s in found.sites}
-    prices, over = _prices(folded, found)
+    prices, data, over = _prices(folded, found)
     cost = prices.cost(plan)
+    times = latency(folded, prices, data) if timed and data is not None else None
     sites = [
         SiteRow(
             s.name, s.kind, s.shape, s.params_at(plan.ranks[s.name]),
             s.params_at(plan.ranks[s.name]) / cost.params,
             {str(p): energy_rank(energies[s.name], p / 100) for p in ENERGY_PERCENTS},
             s.largest_useful_rank, plan.ranks[s.name],
+            None if times is None else times.break_even(s),
+            None if times is None else times.site_rtf(s, plan.ranks[s.name]),
         )
         for s in found.sites
     ]  # fmt: skip
@@ -165,6 +185,7 @@ def inspect_model(loaded: LoadedModel, origin: str) -> Inspection:
         cost.params, cost.size_mib, parameters_mib, buffers_mib, int8.memory_mib, int8.float_mib,
         sum(prices.numels.values()) / cost.params,
         None if is_lm else macs, macs if is_lm else None, over,
+        None if times is None else times.rtf(plan),
     )  # fmt: skip
     return Inspection(
         origin, loaded.checkpoint.name, loaded.task.name, espnet_version(), sites,
@@ -200,17 +221,17 @@ def energy_rank(energies: np.ndarray, share: float) -> int:
     return int(np.searchsorted(kept_energy(energies), share - 1e-9)) + 1
 
 
-def _prices(folded: LoadedModel, found: Survey) -> tuple[CostModel, str]:
-    """Prices per second of audio, or per token of a language model, and what they were taken on."""
+def _prices(folded: LoadedModel, found: Survey) -> tuple[CostModel, FeatureSet | None, str]:
+    """Prices per second of audio, or per token of a language model; on what, and that in words."""
     if folded.task.name == "lm":
         tokens = int(TOKENS_PER_S * NOISE_S)
         given = torch.full((1, tokens), TOKEN)
         seen = collect(folded.model, found.sites, lambda: folded.model.lm(given, None))
         numels = {name: p.numel() for name, p in folded.model.named_parameters()}
         rates = {name: uses / tokens for name, uses in seen.uses.items()}
-        return CostModel(found.sites, numels, rates), f"one pass over {tokens} tokens"
+        return CostModel(found.sites, numels, rates), None, f"one pass over {tokens} tokens"
     data, over = _noise(folded)
-    return cost_model(folded.model, found, observe(folded, found, data), data), over
+    return cost_model(folded.model, found, observe(folded, found, data), data), data, over
 
 
 def _noise(loaded: LoadedModel) -> tuple[FeatureSet, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from espnet_shrink.analysis import analyse, model_hash
+from espnet_shrink.analysis import Analysis, analyse, latency, model_hash
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
@@ -28,6 +29,7 @@ from espnet_shrink.search.pool import find_candidates
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
+from espnet_shrink.search.speed import SpeedLimit, only_faster
 from espnet_shrink.search.workers import check_workers, scores
 
 # A proxy set is chosen from so many utterances; of a larger dev set they are taken at random.
@@ -132,6 +134,7 @@ class SearchedPlan:
     Attributes:
         score: on the proxy set.
         dev_score: on all of dev.
+        rtf: predicted real-time factor, if that was limited.
     """
 
     plan: Plan
@@ -141,6 +144,7 @@ class SearchedPlan:
     score: Score
     dev_score: Score
     base_hash: str
+    rtf: float | None = None
 
 
 def search_ranks(
@@ -170,6 +174,9 @@ def search_ranks(
     check_workers(workers)
     dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
     Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
+    if dev is not None:
+        analysis = analyse(loaded, proxy, settings.decomposition)
+        problem = _problem(loaded, proxy, analysis, space, budget_params, settings.rtf)
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
@@ -181,15 +188,15 @@ def search_ranks(
     with lock_folder(out):
         claim_folder(out, record)
         if dev is not None:
-            analysis = analyse(loaded, proxy, settings.decomposition)
-            problem = Problem(analysis.cost_model, space, budget_params, analysis.energies)
             with scores(loaded, proxy, analysis.decompositions, workers) as score_all:
                 result = run_search(problem, score_all, settings, out)
             again = Scorer(loaded, dev, analysis.decompositions)
             best, dev_score = choose(result, settings.finalists, again.score, out)
+            speed = problem.speed
             best.plan.save(
                 out / "plan.yaml",
                 params=best.params,
+                **({} if speed is None else {"rtf": speed.latency.rtf(best.plan)}),
                 searcher=best.source,
                 evaluations=len(result.trials),
                 proxy_wer=best.score.wer,
@@ -199,6 +206,23 @@ def search_ranks(
                 base_hash=record["base_hash"],
             )
         return read_plan(out / "plan.yaml")
+
+
+def _problem(
+    loaded: LoadedModel,
+    proxy: FeatureSet,
+    analysis: Analysis,
+    space: SearchSpace,
+    budget_params: int,
+    rtf: float,
+) -> Problem:
+    """The search's problem; with a limit of speed, sites that no rank makes faster stay dense."""
+    prices = analysis.cost_model
+    speed = None
+    if rtf < math.inf:
+        speed = SpeedLimit(latency(loaded, prices, proxy), rtf)
+        space = only_faster(space, speed)
+    return Problem(prices, space, budget_params, analysis.energies, speed)
 
 
 def read_plan(path: Path) -> SearchedPlan:
@@ -212,6 +236,7 @@ def read_plan(path: Path) -> SearchedPlan:
         return SearchedPlan(
             Plan.load(path), int(header["params"]), str(header["searcher"]),
             int(header["evaluations"]), score, dev_score, str(header["base_hash"]),
+            header.get("rtf"),
         )  # fmt: skip
     except KeyError as error:
         raise ShrinkError(

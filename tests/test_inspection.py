@@ -360,3 +360,21 @@ def test_a_model_that_diverged_is_one_line(recipe, shrink):
     ended = shrink("inspect", "exp/asr", "--checkpoint", "diverged.pth")
     assert ended.status == 2 and ended.out == ""
     assert "decoder.output.weight holds values that are not finite" in ended.err
+
+
+def test_times_are_measured_only_when_asked_for(small, shrink, inspect, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plain = inspect("exp/small")
+    assert "rtf" not in plain["totals"] and not (tmp_path / "cache").exists()
+    timed = inspect("exp/small", "--latency")
+    assert timed["totals"]["rtf"] >= sum(site["rtf"] for site in timed["sites"]) > 0
+    for site, before in zip(timed["sites"], plain["sites"], strict=True):
+        assert 0 <= site["fast_rank"] <= site["break_even_rank"] and "rtf" not in before
+    shown = shrink("inspect", "exp/small", "--latency").out
+    assert "faster up to" in shown and f"RTF          {timed['totals']['rtf']:.4f}" in shown
+
+
+def test_a_language_model_is_not_timed(tmp_path, shrink):
+    make("lm_gru_tied", tmp_path / "exp")
+    refused = shrink("inspect", tmp_path / "exp", "--latency")
+    assert refused.status == 2 and "language models are not timed" in refused.err

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from toy import problem
+from toy import problem, squared_distance
 
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.env import RankSearchEnv
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.searchers.energy_order import energy_order
@@ -13,12 +12,6 @@ from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.trial import Trial
 
 SHAPES = [(23, 37), (53, 19), (17, 17), (41, 31)]
-
-
-def squared_distance(task, plan):
-    """Errors that are least where the first site is large and the last is small."""
-    first, *_, last = (site.params_at(plan.ranks[site.name]) / site.params for site in task.sites)
-    return Score(100 * (1 - first) ** 2, 100 * last**2)
 
 
 def make(compression=3.0):

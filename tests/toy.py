@@ -6,6 +6,7 @@ from torch import nn
 
 from espnet_shrink.cost import CostModel
 from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.space import full_space
 
@@ -114,3 +115,9 @@ def problem(
     budget = fixed + int(sum(site.params for site in sites) / compression)
     space = full_space(sites, min_rank)
     return Problem(CostModel(sites, numels, {}), space, budget, energies)
+
+
+def squared_distance(task, plan):
+    """Errors that are least where the first site is large and the last is small."""
+    first, *_, last = (site.params_at(plan.ranks[site.name]) / site.params for site in task.sites)
+    return Score(100 * (1 - first) ** 2, 100 * last**2)

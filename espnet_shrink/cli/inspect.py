@@ -23,6 +23,12 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("--checkpoint", help="file name beside the config of a folder")
     verb.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the spectra to this file")
+    verb.add_argument(
+        "--latency",
+        action="store_true",
+        help="also measure how long every matrix takes on one thread of this machine, and up to "
+        "which rank factors are faster (kept in ~/.cache/espnet_shrink)",
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON document instead")
 
 
@@ -46,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     ):
         source = open_source(args.model, Path(folder) / "model", args.checkpoint)
         loaded = load_model(source.config, source.checkpoint)
-        inspection = inspect_model(loaded, source.origin)
+        inspection = inspect_model(loaded, source.origin, args.latency)
     if args.plot is not None:
         from espnet_shrink.report.spectra import plot_spectra
 

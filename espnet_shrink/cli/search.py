@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
@@ -20,6 +21,9 @@ def add(verbs: Verbs) -> None:
         "--data", type=Path, required=True, help="dev set, to choose among the best plans"
     )
     verb.add_argument("--target", type=float, help="compression: parameters before / after")
+    verb.add_argument(
+        "--rtf", type=float, help="most seconds of this machine's time per second of audio"
+    )
     verb.add_argument("--rounds_config", type=Path, help="rounds preset: aim at its first round")
     verb.add_argument("--space", type=Path, help="space.yaml; by default made anew")
     verb.add_argument("--config", type=Path, help="search preset, as conf/search.yaml")
@@ -42,14 +46,18 @@ def run(args: argparse.Namespace) -> None:
     settings = load_settings(
         SearchSettings, args.config,
         {"searcher": args.searcher, "reward": args.reward, "evaluations": args.evaluations,
-         "seed": args.seed},
+         "rtf": args.rtf, "seed": args.seed},
     )  # fmt: skip
     target = args.target
+    if target is None and args.rounds_config is None and settings.rtf < math.inf:
+        target = 1.0  # time alone decides
     if args.rounds_config is not None:
         target = load_settings(
             RoundsSettings, args.rounds_config, {"target": args.target}
         ).first_goal()
-    require(target is not None, "give --target X, or --rounds_config FILE for its first round")
+    require(
+        target is not None, "give --target X, --rtf X, or --rounds_config FILE for its first round"
+    )
     require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
     loaded = open_baseline(args.exp, args.checkpoint)
     sites = survey(loaded.model).sites
@@ -63,8 +71,10 @@ def run(args: argparse.Namespace) -> None:
         loaded, extract(loaded, args.proxy), args.data, space, settings, int(full / target),
         args.out, args.workers,
     )  # fmt: skip
+    rtf = "" if found.rtf is None else f"RTF {found.rtf:.4f} on this machine, "
     print(
-        f"plan {args.out / 'plan.yaml'}: {full / found.params:.2f}x ({found.params:,} parameters), "
+        f"plan {args.out / 'plan.yaml'}: "
+        f"{full / found.params:.2f}x ({found.params:,} parameters), {rtf}"
         f"dev WER {found.dev_score.wer:.2f} CER {found.dev_score.cer:.2f} without retraining, "
         f"by {found.searcher} among {found.evaluations} plans"
     )

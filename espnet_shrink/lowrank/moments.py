@@ -23,10 +23,12 @@ class Activations:
         moments: site -> (in, in), the mean of x x^T over its inputs x.
         uses: weight name -> input vectors (for a convolution: output positions) it met. Looking a
             row up is no use of an embedding, as nothing is multiplied.
+        calls: weight name -> calls of its module in which it met them.
     """
 
     moments: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
 
 
 def collect(model: nn.Module, sites: Sequence[Site], run: Callable[[], None]) -> Activations:
@@ -58,7 +60,7 @@ def collect(model: nn.Module, sites: Sequence[Site], run: Callable[[], None]) ->
         name: (total / max(watcher.uses[name], 1)).to(torch.float32)
         for name, total in watcher.totals.items()
     }
-    return Activations(moments, watcher.uses)
+    return Activations(moments, watcher.uses, watcher.calls)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class _Watcher:
         self.first_names = first_names
         self.totals: dict[str, Tensor] = {}
         self.uses: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
 
     def watch_for(self, module: nn.Module) -> Watch | None:
         if is_low_rank(module):
@@ -137,6 +140,7 @@ class _Watcher:
             first = self.first_names.get(join(path, form.format(name)))
             if first is not None:
                 self.uses[first] = self.uses.get(first, 0) + uses
+                self.calls[first] = self.calls.get(first, 0) + 1
                 return
 
     def _linear(self, call: _Call) -> None:

@@ -14,6 +14,10 @@ LEGEND = (
     "90 %, 95 %, 99 %: the smallest rank that keeps this share of the energy (squared singular\n"
     "values); break-even: the largest rank that saves parameters"
 )
+LATENCY_LEGEND = (
+    "faster up to: the largest rank that saves parameters and time, for one recording on one\n"
+    "thread of this machine; RTF: seconds that the matrix takes, as it is, per second of audio"
+)
 
 
 def inspection_text(inspection: Inspection, columns: int | None = None) -> str:
@@ -28,7 +32,7 @@ def inspection_text(inspection: Inspection, columns: int | None = None) -> str:
     parts = [
         f"{found.model} ({found.checkpoint}): {found.task} model, ESPnet {found.espnet}",
         _fitted(inspection, columns),
-        LEGEND,
+        LEGEND if totals.rtf is None else f"{LEGEND}\n{LATENCY_LEGEND}",
         "\n".join(
             [
                 *(f"not compressed: {line}" for line in describe(Survey([], found.uncompressed))),
@@ -54,6 +58,9 @@ def _fitted(inspection: Inspection, columns: int | None) -> str:
 def _table(inspection: Inspection, names: list[str]) -> Table:
     header = ["site", "kind", "shape", "params", "share"]
     header += [f"{percent} %" for percent in ENERGY_PERCENTS] + ["break-even"]
+    timed = inspection.totals.rtf is not None
+    if timed:
+        header += ["faster up to", "RTF"]
     if inspection.is_compressed:
         header.append("rank")
 
@@ -61,6 +68,8 @@ def _table(inspection: Inspection, names: list[str]) -> Table:
         cells = [name, site.kind, "x".join(map(str, site.shape)), f"{site.params:,}"]
         cells += [f"{site.share:.1%}", *map(str, site.energy_ranks.values())]
         cells += [str(site.break_even_rank)]
+        if timed:
+            cells += [str(site.fast_rank or "never"), f"{site.rtf or 0.0:.5f}"]
         return (*cells, str(site.rank)) if inspection.is_compressed else tuple(cells)
 
     rows = [row(name, site) for name, site in zip(names, inspection.sites, strict=True)]
@@ -83,6 +92,8 @@ def _totals(totals: Totals, is_compressed: bool) -> str:
         ("MACs", f"{macs:,.0f} per {unit}, quantised too: products of 8 bits then"),
         ("counted in", totals.macs_over),
     ]
+    if totals.rtf is not None:
+        lines.append(("RTF", f"{totals.rtf:.4f} in that pass, from the features on, one thread"))
     if is_compressed:
         lines.insert(
             1,

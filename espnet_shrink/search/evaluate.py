@@ -87,7 +87,8 @@ class Evaluator:
             score = self._recorded.get(plan.hash)
             if score is None:
                 score, unsaved = next(fresh), unsaved + 1
-            trial = Trial(source, plan, score, self.problem.params(plan))
+            problem = self.problem
+            trial = Trial(source, plan, score, problem.params(plan), problem.fast_enough(plan))
             self._known[plan.hash] = trial
             self.result.trials.append(trial)
             self._show()

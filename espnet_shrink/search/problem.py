@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.plan import DENSE, Plan, Rank, Site
 from espnet_shrink.search.space import SearchSpace
+from espnet_shrink.search.speed import SpeedLimit
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Problem:
         space: the range of every site.
         budget_params: the most parameters the whole model may have.
         energies: site -> (k,) squared singular values of its decomposition, descending.
+        speed: what the model may take in time; None: as long as it likes.
     """
 
     cost_model: CostModel
     space: SearchSpace
     budget_params: int
     energies: Mapping[str, np.ndarray]
+    speed: SpeedLimit | None = None
 
     def __post_init__(self) -> None:
         smallest = self.fixed_params + self.least
@@ -37,6 +41,8 @@ class Problem:
                 f"the least that the search space allows ({self.fixed_params:,} of them are not "
                 "compressible): lower the target compression"
             )
+        if self.speed is not None:
+            self.speed.check(self.space)
 
     @property
     def sites(self) -> list[Site]:
@@ -67,8 +73,32 @@ class Problem:
         return self.cost_model.cost(plan).params
 
     def feasible(self, plan: Plan) -> bool:
-        """Whether `plan` is within the budget."""
-        return self.params(plan) <= self.budget_params
+        """Whether `plan` is within the budget, and fast enough."""
+        return self.params(plan) <= self.budget_params and self.fast_enough(plan)
+
+    def fast_enough(self, plan: Plan) -> bool:
+        """Whether `plan` keeps the speed limit, if there is one."""
+        return self.speed is None or self.speed.allows(plan)
+
+    def excess(self, plan: Plan) -> float:
+        """How far `plan` is over the budget, or the speed limit, relative to it; or below 0."""
+        size = self.params(plan) / self.budget_params - 1.0
+        return size if self.speed is None else max(size, self.speed.excess(plan))
+
+    def spare_rtf(self, plan: Plan) -> float:
+        """The real-time factor that the speed limit leaves over; infinite without one."""
+        return math.inf if self.speed is None else self.speed.spare_rtf(plan)
+
+    def slowdown_rtf(self, site: Site, rank: Rank, more: Rank) -> float:
+        """What `more` in place of `rank` adds to the real-time factor, if that is limited."""
+        if self.speed is None:
+            return 0.0
+        latency = self.speed.latency
+        return latency.site_rtf(site, more) - latency.site_rtf(site, rank)
+
+    def largest_rank(self, site: Site) -> int:
+        """The largest rank that is worth having: above it, dense is smaller, or faster."""
+        return site.largest_useful_rank if self.speed is None else self.speed.break_even(site)
 
 
 def largest_within_budget(problem: Problem, plan_at: Callable[[float], Plan]) -> Plan:
@@ -99,7 +129,7 @@ def _largest(fits: Callable[[float], bool]) -> float:
 def clipped(problem: Problem, site: Site, rank: int) -> Rank:
     """`rank`, dense from break-even on, held between the ends of the site's range."""
     lowest, highest = problem.range(site)
-    wanted: Rank = rank if rank <= site.largest_useful_rank else DENSE
+    wanted: Rank = rank if rank <= problem.largest_rank(site) else DENSE
     return min(max(wanted, lowest, key=site.params_at), highest, key=site.params_at)
 
 
@@ -134,7 +164,13 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
     def sizes_at(t: float) -> np.ndarray:
         return np.clip(np.exp(wanted + least + t * spread), ends[:, 0], ends[:, 1])
 
-    sizes = sizes_at(_largest(lambda t: bool(sizes_at(t).sum() <= problem.site_budget)))
+    def fits(t: float) -> bool:
+        sizes = sizes_at(t)
+        return bool(sizes.sum() <= problem.site_budget) and (
+            problem.speed is None or problem.fast_enough(plan_of_sizes(problem, sizes))
+        )
+
+    sizes = sizes_at(_largest(fits))
     ranks = dict(plan_of_sizes(problem, sizes).ranks)
     left = problem.site_budget - sum(s.params_at(ranks[s.name]) for s in sites)
     lost = [
@@ -147,7 +183,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
             continue
         more = clipped(problem, site, int(rank) + 1)
         price = site.params_at(more) - site.params_at(rank)
-        if price <= left:
+        if price <= left and problem.fast_enough(Plan({**ranks, site.name: more})):
             ranks[site.name], left = more, left - price
     return Plan(ranks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from espnet_shrink.search.reward import REWARDS
@@ -25,6 +26,7 @@ class SearchSettings:
     rollouts: int = 6
     learning_rate: float = 0.03
     entropy_weight: float = 0.1
+    rtf: float = math.inf
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -37,4 +39,5 @@ class SearchSettings:
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
         require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
         require(self.learning_rate > 0, "learning_rate must be above 0")
+        require(self.rtf > 0, "rtf must be above 0")
         require(self.entropy_weight >= 0, "entropy_weight must not be negative")

@@ -20,12 +20,14 @@ class Trial:
     Attributes:
         source: the searcher that proposed it.
         params: of the whole model.
+        fast_enough: whether it keeps the speed limit, if there is one.
     """
 
     source: str
     plan: Plan
     score: Score
     params: int
+    fast_enough: bool = True
 
 
 @dataclass
@@ -37,8 +39,12 @@ class SearchResult:
 
     @property
     def within_budget(self) -> list[Trial]:
-        """The trials whose plans meet the budget."""
-        return [t for t in self.trials if t.params <= self.budget_params]
+        """The trials whose plans meet the budget, and the speed limit."""
+        return [t for t in self.trials if self.meets(t)]
+
+    def meets(self, trial: Trial) -> bool:
+        """Whether a trial's plan is within the budget, and fast enough."""
+        return trial.params <= self.budget_params and trial.fast_enough
 
     @property
     def ranking(self) -> list[Trial]:
@@ -69,7 +75,7 @@ def log_csv(result: SearchResult) -> str:
     writer.writerow(COLUMNS)
     best = float("inf")
     for number, t in enumerate(result.trials, 1):
-        within = t.params <= result.budget_params
+        within = result.meets(t)
         best = min(best, t.score.errors) if within else best
         writer.writerow(
             [number, t.source, t.score.wer, t.score.cer, t.score.errors, t.params, int(within),

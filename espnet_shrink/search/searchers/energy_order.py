@@ -21,6 +21,7 @@ def energy_order(problem: Problem) -> Plan:
     ranks: dict[str, Rank] = {name: problem.range(site)[0] for name, site in sites.items()}
     # Not negative: a problem whose smallest plan is over the budget cannot be made.
     left = problem.site_budget - problem.least
+    spare_rtf = problem.spare_rtf(Plan(ranks))
 
     def gain(name: str, rank: int) -> float:
         energies = problem.energies[name]
@@ -33,11 +34,17 @@ def energy_order(problem: Problem) -> Plan:
         if -worth < NOTHING:
             break  # a folded low-rank site has no more to give
         site = sites[name]
-        more = rank + 1 if rank < site.largest_useful_rank else DENSE
+        more = rank + 1 if rank < problem.largest_rank(site) else DENSE
         price = site.params_at(more) - site.params_at(rank)
-        if price > left or site.params_at(more) > site.params_at(problem.range(site)[1]):
+        slowdown_rtf = problem.slowdown_rtf(site, rank, more)
+        if (
+            price > left
+            or slowdown_rtf > spare_rtf
+            or site.params_at(more) > site.params_at(problem.range(site)[1])
+        ):
             continue  # this site is done; others may still take more
         left -= price
+        spare_rtf -= slowdown_rtf
         ranks[name] = more
         if isinstance(more, int):
             heapq.heappush(heap, (-gain(name, more), name, more))

@@ -31,14 +31,21 @@ def knapsack(problem: Problem, found: Scan) -> Plan:
     ranks = {site.name: _ranks(problem, site) for site in problem.sites}
     prices = [[site.params_at(rank) for rank in ranks[site.name]] for site in problem.sites]
     losses = [_losses(problem, site, ranks[site.name], found) for site in problem.sites]
+    constraints = [
+        LinearConstraint(block_diag([coo_array(np.ones((1, len(p)))) for p in prices]), 1, 1),
+        LinearConstraint(np.concatenate(prices)[None] / problem.site_budget, -np.inf, 1.0),
+    ]
+    if problem.speed is not None:
+        fastest = {site.name: ranks[site.name][0] for site in problem.sites}
+        times = [[problem.slowdown_rtf(s, fastest[s.name], r) for r in ranks[s.name]]
+                 for s in problem.sites]  # fmt: skip
+        spare = problem.spare_rtf(Plan(fastest))
+        constraints.append(LinearConstraint(np.concatenate(times)[None] / spare, -np.inf, 1.0))
     chosen = milp(
         np.concatenate(losses),
         integrality=np.ones(sum(map(len, prices))),
         bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(block_diag([coo_array(np.ones((1, len(p)))) for p in prices]), 1, 1),
-            LinearConstraint(np.concatenate(prices)[None] / problem.site_budget, -np.inf, 1.0),
-        ],
+        constraints=constraints,
         options={"time_limit": SECONDS, "mip_rel_gap": 1e-4},
     ).x
     ends = np.cumsum([len(p) for p in prices])[:-1]
@@ -54,7 +61,7 @@ def _ranks(problem: Problem, site: Site) -> list[Rank]:
     lowest, highest = problem.range(site)
     if lowest == DENSE:
         return [DENSE]
-    top = site.largest_useful_rank if highest == DENSE else int(highest)
+    top = problem.largest_rank(site) if highest == DENSE else int(highest)
     steps = np.geomspace(int(lowest), top, 60)
     ranks: list[Rank] = sorted({round(float(step)) for step in steps})
     return [*ranks, DENSE] if highest == DENSE else ranks

@@ -172,7 +172,7 @@ class Reinforce:
         self.spread = BASELINE_DECAY * self.spread + (1 - BASELINE_DECAY) * spread
 
     def _reward(self, trial: Trial) -> float:
-        excess = trial.params / self.problem.budget_params - 1.0
+        excess = self.problem.excess(trial.plan)
         return REWARDS[self.settings.reward](trial.score.errors, excess)
 
     def _keep_elite(self, rewards: Sequence[float], rollouts: Sequence[Rollout]) -> None:

@@ -1,0 +1,65 @@
+"""A budget of time beside that of parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.latency import Latency
+from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.search.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SpeedLimit:
+    """The most that a model may take.
+
+    Attributes:
+        latency: predicts what a plan takes.
+        most_rtf: the real-time factor that must not be exceeded.
+    """
+
+    latency: Latency
+    most_rtf: float
+
+    def check(self, space: SearchSpace) -> None:
+        """Hold the limit against the fastest plan of a space.
+
+        Raises:
+            ShrinkError: even that is too slow.
+        """
+        sites = self.latency.prices.sites
+        fastest = Plan({s.name: min(space.ranges[s.name], key=lambda r: self.latency.site_rtf(s, r))
+                        for s in sites})  # fmt: skip
+        if not self.allows(fastest):
+            raise ShrinkError(
+                f"a real-time factor of {self.most_rtf:g} cannot be met: "
+                f"{self.latency.rtf(fastest):.4f} is the least that the search space allows on "
+                f"this machine ({self.latency.rest_rtf:.4f} of it is not compressible): raise rtf"
+            )
+
+    def allows(self, plan: Plan) -> bool:
+        """Whether `plan` is fast enough."""
+        return self.excess(plan) <= 0.0
+
+    def spare_rtf(self, plan: Plan) -> float:
+        """What `plan` leaves of the limit; below 0 if it is too slow."""
+        return self.most_rtf - self.latency.rtf(plan)
+
+    def excess(self, plan: Plan) -> float:
+        """How far `plan` is above the limit, relative to it."""
+        return self.latency.rtf(plan) / self.most_rtf - 1.0
+
+    def break_even(self, site: Site) -> int:
+        """The largest rank that is smaller and faster than dense."""
+        return self.latency.break_even(site)
+
+
+def only_faster(space: SearchSpace, speed: SpeedLimit) -> SearchSpace:
+    """The space in which every site that no rank makes faster stays dense."""
+    kept = {}
+    for site in speed.latency.prices.sites:
+        low, high = space.ranges[site.name]
+        slower = low != DENSE and int(low) > speed.break_even(site)
+        kept[site.name] = (DENSE, DENSE) if slower else (low, high)
+    return SearchSpace(kept)
