@@ -1,18 +1,23 @@
-"""A whole recogniser in ESPnet's own Speech2Text: the uncompressed model and a compressed one.
+"""A whole recogniser in ESPnet's own Speech2Text: uncompressed, compressed, compressed with int8.
 
     cd egs2/librispeech/asr_shrink      (after ./run.sh)
     python ../../../benchmarks/decode.py --exp exp/asr_mini_train_asr_rnn \\
         --small exp/asr_mini_train_asr_rnn_shrink/round2 --data dump/raw/test_mini [--json FILE]
 
-Single utterances on one thread, by beam sizes 1 and 10 with the recipe's CTC weight; the two models
-take turns with every utterance. Times are sums over the utterances, the speed-up is their ratio,
-and the encoder (with its features) is timed by itself too.
+Single utterances on one thread, by beam sizes 1 and 10 with the recipe's CTC weight; the models
+take turns with every utterance. Times are sums over the utterances, the speed-up is their ratio to
+the uncompressed model's. "encoder" is from features to encoder output, "features" what makes them,
+"whole" all of Speech2Text, "search" what of it is neither. int8 is ESPnet's --quantize_asr_model
+with --quantize_modules Linear LSTM. peak_mib is what a process of its own takes at most, over what
+it has before it loads the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,17 +27,15 @@ from tqdm import tqdm
 
 from espnet_shrink.compat.models import espnet_version, find_model
 from espnet_shrink.files import write_text
+from espnet_shrink.layers import Int8LowRankLSTM, LowRankLinear, LowRankLSTM, LowRankLSTMCell
+from espnet_shrink.proxy.encoder import encode, features_of
 from espnet_shrink.proxy.kaldi import read_audio, read_folder
 
+VARIANTS = ("dense", "small", "int8")
 CTC_WEIGHT = 0.3
-COLUMNS = ("beam", "part", "dense_rtf", "small_rtf", "speedup")
-
-
-def seconds(call: Any, *given: Any) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    call(*given)
-    return time.perf_counter() - start
+RATE_HZ = 16000
+INT8 = {"quantize_asr_model": True, "quantize_modules": ["Linear", "LSTM"]}
+PEAK_UTTERANCES = 3
 
 
 def main() -> None:
@@ -43,40 +46,111 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--utterances", type=int, default=30)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.peak:
+        print(_peak_mib(args))
+        return
+    rows = [row for beam in (1, 10) for row in _rows(args, beam)]
+    peaks = {name: _peak_of_a_process(name) for name in VARIANTS}
+    print("|beam|part|" + "|".join(f"RTF {name}" for name in VARIANTS) + "|times faster|with int8|")
+    print("|---:|---|" + "---:|" * (len(VARIANTS) + 2))
+    for row in rows:
+        rtfs = "|".join(f"{row[f'{name}_rtf']:.4f}" for name in VARIANTS)
+        print(
+            f"|{row['beam']}|{row['part']}|{rtfs}|{row['speedup']:.2f}|{row['int8_speedup']:.2f}|"
+        )
+    print("peak MiB: " + ", ".join(f"{name} {mib:.0f}" for name, mib in peaks.items()))
+    if args.json:
+        document = {"utterances": args.utterances, "torch": str(torch.__version__),
+                    "espnet": espnet_version(), "peak_mib": peaks, "rows": rows}  # fmt: skip
+        write_text(args.json, json.dumps(document, indent=1) + "\n")
+
+
+def _model(args: argparse.Namespace, name: str, beam: int) -> Any:
     from espnet2.bin.asr_inference import Speech2Text
 
-    torch.set_num_threads(1)
+    files = map(str, find_model(args.exp if name == "dense" else args.small))
+    options = INT8 if name == "int8" else {}
+    return Speech2Text(*files, beam_size=beam, ctc_weight=CTC_WEIGHT, **options)
+
+
+def _audio(args: argparse.Namespace) -> list[torch.Tensor]:
     chosen = read_folder(args.data)[: args.utterances]
-    audio = [torch.from_numpy(read_audio(utterance, 16000)) for utterance in chosen]
-    total_s = sum(len(samples) for samples in audio) / 16000
-    rows = []
-    for beam in (1, 10):
-        models = [Speech2Text(*map(str, find_model(exp)), beam_size=beam, ctc_weight=CTC_WEIGHT)
-                  for exp in (args.exp, args.small)]  # fmt: skip
+    return [torch.from_numpy(read_audio(utterance, RATE_HZ)) for utterance in chosen]
 
-        @torch.no_grad()
-        def encode(model: Any, samples: torch.Tensor) -> None:
-            model.asr_model.encode(samples[None], torch.tensor([len(samples)]))
 
-        times = {"encoder": [0.0, 0.0], "whole": [0.0, 0.0]}
-        for model in models:
-            model(audio[0])  # warms up, and compiles
-        for samples in tqdm(audio, f"beam {beam}", unit="utterance"):
-            for i, model in enumerate(models):
-                times["encoder"][i] += seconds(encode, model, samples)
-                times["whole"][i] += seconds(model, samples)
-        for part, (dense_s, small_s) in times.items():
-            rows.append({"beam": beam, "part": part, "dense_rtf": dense_s / total_s,
-                         "small_rtf": small_s / total_s, "speedup": dense_s / small_s})  # fmt: skip
-    print("|" + "|".join(COLUMNS) + "|\n|---:|---|---:|---:|---:|")
-    for row in rows:
-        print(f"|{row['beam']}|{row['part']}|{row['dense_rtf']:.4f}|{row['small_rtf']:.4f}"
-              f"|{row['speedup']:.2f}|")  # fmt: skip
-    if args.json:
-        document = {"utterances": len(audio), "audio_s": total_s, "torch": str(torch.__version__),
-                    "espnet": espnet_version(), "rows": rows}  # fmt: skip
-        write_text(args.json, json.dumps(document, indent=1) + "\n")
+def _rows(args: argparse.Namespace, beam: int) -> list[dict[str, Any]]:
+    audio = _audio(args)
+    models = {name: _model(args, name, beam) for name in VARIANTS}
+    seconds = {part: dict.fromkeys(VARIANTS, 0.0) for part in ("features", "encoder", "whole")}
+    for model in models.values():
+        model(audio[0])  # warms up, and compiles
+    for samples in tqdm(audio, f"beam {beam}", unit="utterance"):
+        for name, model in models.items():
+            recogniser = model.asr_model
+            with torch.no_grad():
+                start = time.perf_counter()
+                features, lengths = features_of(
+                    recogniser, samples[None], torch.tensor([len(samples)])
+                )
+                made = time.perf_counter()
+                encode(recogniser, features, lengths)
+                encoded = time.perf_counter()
+            model(samples)
+            seconds["features"][name] += made - start
+            seconds["encoder"][name] += encoded - made
+            seconds["whole"][name] += time.perf_counter() - encoded
+    seconds["search"] = {
+        n: seconds["whole"][n] - seconds["features"][n] - seconds["encoder"][n] for n in VARIANTS
+    }
+    audio_s = sum(map(len, audio)) / RATE_HZ
+    return [
+        {
+            "beam": beam, "part": part, **{f"{n}_rtf": s / audio_s for n, s in found.items()},
+            "speedup": found["dense"] / found["small"],
+            "int8_speedup": found["dense"] / found["int8"],
+        }
+        for part, found in seconds.items()
+    ]  # fmt: skip
+
+
+def _peak_of_a_process(name: str) -> float:
+    done = subprocess.run(
+        [sys.executable, *sys.argv, "--peak", name], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def _peak_mib(args: argparse.Namespace) -> float:
+    import espnet2.bin.asr_inference  # noqa: F401  not the model's
+
+    audio = _audio(args)[:PEAK_UTTERANCES]
+    _warm_up()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = _status_mib("VmRSS")
+    model = _model(args, args.peak, 10)
+    for samples in audio:
+        model(samples)
+    return _status_mib("VmHWM") - before
+
+
+@torch.no_grad()
+def _warm_up() -> None:
+    """Load what every process needs once, whatever its model: compiled code, library buffers."""
+    layer = LowRankLSTM(4, 4, ranks={"weight_hh_l0": 1})
+    cell, linear = LowRankLSTMCell(4, 4, ranks={"weight_hh": 1}), LowRankLinear(4, 4, 1)
+    x = torch.zeros(2, 1, 4)
+    for module in (layer, layer.to_dense(), Int8LowRankLSTM.from_float(layer)):
+        module(x)
+    for module in (cell, linear, cell.to_dense(), linear.to_dense()):
+        module(x[0])
+
+
+def _status_mib(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 if __name__ == "__main__":

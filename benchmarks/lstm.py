@@ -3,12 +3,12 @@
     python benchmarks/lstm.py [--json FILE]
 
 A layer of H -> H over 200 frames, both matrices of rank H/8, H/4 or H/2, at several batch sizes
-and thread counts; one direction, and both for two threads. The two take turns, so that a busy
-machine slows both; times are medians, the speed-up is the median of the turns' ratios, and
-efficiency is the speed-up over the ratio of parameters. limit_ms is what reading the factors once
-a frame would take at the bandwidth that this machine shows for a block of their size: no kernel
-that reads every weight for every frame can be faster. Exit status 1 if any output differs by more
-than 1e-5.
+and thread counts; one direction, and both for two threads; float32 factors, and 8-bit ones. They
+take turns, so that a busy machine slows all; times are medians, speed-ups over dense are medians of
+the turns' ratios, and efficiency is the speed-up over the ratio of parameters. limit_ms is what
+reading the float32 factors once a frame would take at the bandwidth that this machine shows for a
+block of their size: no kernel that reads every weight for every frame can be faster. Exit status 1
+if a float32 output differs by more than 1e-5.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ import torch
 from tqdm import tqdm
 
 from espnet_shrink.files import write_text
-from espnet_shrink.layers import LowRankLSTM
+from espnet_shrink.layers import Int8LowRankLSTM, LowRankLSTM
 
 FRAMES = 200
 TURNS = 9
 COLUMNS = ("hidden", "rank", "batch", "directions", "threads", "dense_ms", "factored_ms", "speedup",
-           "parameter_ratio", "efficiency", "limit_ms")  # fmt: skip
+           "parameter_ratio", "efficiency", "limit_ms", "int8_ms", "int8_speedup")  # fmt: skip
 
 
 def timed_ms(call: Callable[[], object]) -> float:
@@ -65,13 +65,20 @@ def measure(hidden: int, rank: int, batch: int, directions: int, threads: int) -
     ranks = {name: rank for name, _ in dense.named_parameters() if name.startswith("weight")}
     factored = LowRankLSTM.from_dense(dense, ranks)
     dense = factored.to_dense()  # the same function
+    int8 = Int8LowRankLSTM.from_float(factored)
     x = torch.randn(FRAMES, batch, hidden)
     with torch.inference_mode():
-        difference = float((dense(x)[0] - factored(x)[0]).abs().max())
-        turns = [(timed_ms(lambda: dense(x)), timed_ms(lambda: factored(x))) for _ in range(TURNS)]
-    dense_ms, factored_ms = (statistics.median(column) for column in zip(*turns, strict=True))
+        expected = dense(x)[0]
+        difference, int8_difference = (
+            float((expected - layer(x)[0]).abs().max()) for layer in (factored, int8)
+        )
+        turns = [[timed_ms(lambda layer=layer: layer(x)) for layer in (dense, factored, int8)]
+                 for _ in range(TURNS)]  # type: ignore[misc]  # fmt: skip
+    dense_ms, factored_ms, int8_ms = (
+        statistics.median(column) for column in zip(*turns, strict=True)
+    )
     numels = [sum(p.numel() for p in m.parameters() if p.dim() == 2) for m in (dense, factored)]
-    speedup = statistics.median(a / b for a, b in turns)
+    speedup, int8_speedup = (statistics.median(turn[0] / turn[i] for turn in turns) for i in (1, 2))
     torch.set_num_threads(1)
     recurrent_bytes = rank * 5 * hidden * 4
     limit_ms = FRAMES * recurrent_bytes * seconds_per_byte(recurrent_bytes) * 1e3
@@ -80,6 +87,7 @@ def measure(hidden: int, rank: int, batch: int, directions: int, threads: int) -
         "threads": threads, "dense_ms": dense_ms, "factored_ms": factored_ms, "speedup": speedup,
         "parameter_ratio": numels[0] / numels[1], "efficiency": speedup * numels[1] / numels[0],
         "limit_ms": limit_ms * directions / min(threads, directions), "difference": difference,
+        "int8_ms": int8_ms, "int8_speedup": int8_speedup, "int8_difference": int8_difference,
     }  # fmt: skip
 
 

@@ -10,7 +10,12 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from toy import close
 
-from espnet_shrink.layers import LowRankLSTM, inference, kernel
+from espnet_shrink.layers import (
+    LowRankLSTM,
+    LowRankLSTMCell,
+    inference,
+    kernel,
+)
 
 IN, H = 13, 21
 LENGTHS = {"batch": [9, 9, 9], "packed": [9, 7, 7, 2], "unsorted": [2, 9, 1, 7], "one": [9]}
@@ -134,6 +139,7 @@ def test_not_in_training_nor_while_tracing(calls):
 
 def test_two_threads_compute_the_same(monkeypatch):
     torch.manual_seed(6)
+    monkeypatch.setattr(inference, "LEAST_MACS", 0)
     lstm, x = factored(), given("packed")
     threads = torch.get_num_threads()
     with torch.no_grad():
@@ -148,13 +154,36 @@ def test_two_threads_compute_the_same(monkeypatch):
                 close(found, one, 2e-6)
 
 
+def test_short_calls_stay_on_one_thread(monkeypatch):
+    asked = []
+    monkeypatch.setattr(inference, "_threads", lambda process: asked.append(process) or Inline())
+    lstm, x = factored(num_layers=1), given("one")
+    macs = 9 * 5 * H * 6
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for least, calls in ((macs, 0), (macs - 1, 1)):
+            monkeypatch.setattr(inference, "LEAST_MACS", least)
+            unrecorded(lstm, x)
+            assert len(asked) == calls
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Inline:
+    """An executor that starts no thread."""
+
+    map = staticmethod(map)
+
+
 def unrecorded(lstm, x):
     with torch.no_grad():
         return output(lstm, x)
 
 
-def test_a_forked_process_computes_the_same():
+def test_a_forked_process_computes_the_same(monkeypatch):
     torch.manual_seed(7)
+    monkeypatch.setattr(inference, "LEAST_MACS", 0)
     lstm, x = factored(), given("packed")
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -172,3 +201,53 @@ def test_a_forked_process_computes_the_same():
         process.join()
     finally:
         torch.set_num_threads(threads)
+
+
+# --- a few rows: a step of beam search ---
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Batch sizes of the compiled steps."""
+    found, run = [], kernel.lstm_cell
+
+    def counted(x, *others):
+        found.append(len(x))
+        return run(x, *others)
+
+    monkeypatch.setattr(kernel, "lstm_cell", counted)
+    return found
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("ranks", [(3, 5), (None, 6), (7, None), (None, None), (1, 13)])
+@pytest.mark.parametrize("batch", [1, 3, inference.FEW_ROWS + 1])
+@torch.no_grad()
+def test_a_cell_equals_torchs(batch, ranks, bias, compiled):
+    torch.manual_seed(8)
+    names = ("weight_ih", "weight_hh")
+    given = {name: rank for name, rank in zip(names, ranks, strict=True) if rank}
+    cell = LowRankLSTMCell(IN, H, bias, given)
+    x, hx = torch.randn(batch, IN), (torch.randn(batch, H), torch.randn(batch, H))
+    before = [t.clone() for t in (x, *hx)]
+    for state in (None, hx):
+        close(cell(x, state), cell.to_dense()(x, state), 2e-6)
+    assert compiled == ([batch] * 2 if batch <= inference.FEW_ROWS else [])
+    assert all(map(torch.equal, (x, *hx), before))
+
+
+def test_a_step_in_training_is_torchs(compiled):
+    cell = LowRankLSTMCell(IN, H, ranks={"weight_hh": 2})
+    cell(torch.randn(2, IN))[0].sum().backward()
+    assert all(p.grad is not None for p in cell.parameters()) and not compiled
+
+
+@pytest.mark.parametrize("ranks", [(3, 5), (None, 6), (7, None)])
+@torch.no_grad()
+def test_a_layers_single_frame_is_a_step_for_each_direction(ranks, compiled):
+    torch.manual_seed(10)
+    lstm, x = factored(ranks), torch.randn(1, 3, IN)
+    close(output(lstm, x), output(lstm.to_dense(), x), 2e-6)
+    assert compiled == [3] * 4
+    lstm(torch.randn(1, inference.FEW_ROWS + 1, IN))
+    assert len(compiled) == 4

@@ -1,4 +1,4 @@
-"""When our own kernel runs an LSTM, and how: inference on a CPU, with a factored recurrence."""
+"""When our own kernels run LSTMs, and how: inference on a CPU, with factored matrices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,27 +17,81 @@ from torch import Tensor
 # sequence it is at any rank (benchmarks/lstm.py).
 LARGEST_SHARE = 1 / 3
 
+# With up to so many rows, as in beam search, a step takes less than the ways in and out of the ten
+# kernels that torch needs for it.
+FEW_ROWS = 4
+
+# A call with fewer multiply-accumulates is over before another thread has begun to help.
+LEAST_MACS = 3 * 10**7
+
 # Gates are made for as many frames at a time as stay in a core's cache.
 GATE_FLOATS = 2**18
 
 
 def kernel_takes(x: Tensor, u: Tensor, v: Tensor, batch: int) -> bool:
-    """Whether the kernel runs a recurrence U V, U (4H, r) and V (r, H), over frames x.
-
-    Not for training, nor while the model is traced, compiled or cast.
-    """
+    """Whether the kernel runs a recurrence U V, U (4H, r) and V (r, H), over frames x."""
     rank, hidden = v.shape
     return (
         (batch == 1 or rank <= LARGEST_SHARE * hidden)
-        and not torch.is_grad_enabled()
-        and all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, u, v))
+        and u.dtype in (torch.float32, torch.int8)
+        and _is_plain_inference(x, u, v)
+    )
+
+
+def few_rows(x: Tensor, *weights: Tensor) -> bool:
+    """Whether `cell` takes x (B, in) and these weights."""
+    return (
+        x.dim() == 2
+        and len(x) <= FEW_ROWS
+        and all(weight.dtype == torch.float32 for weight in weights)
+        and _is_plain_inference(x, *weights)
+    )
+
+
+def _is_plain_inference(x: Tensor, *weights: Tensor) -> bool:
+    """Not training, nor a model that is traced, compiled, cast, or on another device."""
+    return (
+        not torch.is_grad_enabled()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
-        and u.dtype in (torch.float32, torch.int8)
+        and all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *weights))
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()
     )
+
+
+def cell(
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    ih: tuple[Tensor, Tensor | None],
+    hh: tuple[Tensor, Tensor | None],
+    biases: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """An LSTM's step: x (B, in), h and c (B, H) -> h and c.
+
+    Args:
+        ih, hh: U (4H, r) and V (r, in or H), or a dense matrix and None.
+        biases: b_ih and b_hh (4H), or None.
+    """
+    from espnet_shrink.layers import kernel
+
+    matrices = [
+        array
+        for u, v in (ih, hh)
+        for array in (_array(u), np.empty((0, u.size(1)), np.float32) if v is None else _array(v))
+    ]
+    vectors = [_NOTHING if bias is None else _array(bias) for bias in biases]
+    h_n, c_n = kernel.lstm_cell(_array(x), _array(h), _array(c), *matrices, *vectors)
+    return torch.from_numpy(h_n), torch.from_numpy(c_n)
+
+
+_NOTHING = np.empty(0, np.float32)
+
+
+def _array(x: Tensor) -> Any:
+    return x.contiguous().numpy()
 
 
 @dataclass(frozen=True)
@@ -63,6 +118,12 @@ class KernelCall:
     state: tuple[Tensor, Tensor]
     batch_sizes: Tensor
     reverse: bool
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the recurrence."""
+        frames = self.z.numel() // self.w_ih.size(1)
+        return frames * (self.u.numel() + self.v.numel())
 
     @torch.no_grad()  # a setting of the thread
     def __call__(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,8 +166,8 @@ class KernelCall:
 
 
 def run_together(calls: Sequence[KernelCall]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """The results of all calls; two directions at once if torch may use two threads."""
-    if len(calls) == 2 and torch.get_num_threads() > 1:
+    """The results of all calls; two long ones at once if torch may use two threads."""
+    if len(calls) == 2 and torch.get_num_threads() > 1 and calls[0].macs > LEAST_MACS:
         return list(_threads(os.getpid()).map(KernelCall.__call__, calls))
     return [call() for call in calls]
 

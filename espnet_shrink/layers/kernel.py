@@ -1,4 +1,4 @@
-"""LSTM recurrence with a factored matrix, compiled by numba, for inference on a CPU.
+"""LSTMs with factored matrices, compiled by numba, for inference on a CPU.
 
 A step is two thin products, the gates and the cell, all in one compiled loop: neither U V nor a
 padded batch is ever made. The product's rows are long and few, so plain loops over them become
@@ -50,28 +50,27 @@ def _sigmoid(x: Any) -> Any:
 
 
 @njit(**_COMPILED)
-def _narrow(v: Any, scale: Any, h: Any, z: Any, batch: int) -> None:
-    """z = h V^T diag(scale), four components at a time."""
-    rank, width = v.shape
+def _rows(matrix: Any, x: Any, out: Any, batch: int) -> None:
+    """out = x matrix^T, four rows of the matrix at a time."""
+    count, width = matrix.shape
     for b in range(batch):
-        row = h[b]
-        for k in range(0, rank - 3, 4):
-            v0, v1, v2, v3 = v[k], v[k + 1], v[k + 2], v[k + 3]
+        row = x[b]
+        for k in range(0, count - 3, 4):
+            m0, m1, m2, m3 = matrix[k], matrix[k + 1], matrix[k + 2], matrix[k + 3]
             s0 = s1 = s2 = s3 = np.float32(0)
             for j in range(width):
-                x = row[j]
-                s0 += _FLOAT(v0[j]) * x
-                s1 += _FLOAT(v1[j]) * x
-                s2 += _FLOAT(v2[j]) * x
-                s3 += _FLOAT(v3[j]) * x
-            z[b, k], z[b, k + 1] = s0 * scale[k], s1 * scale[k + 1]
-            z[b, k + 2], z[b, k + 3] = s2 * scale[k + 2], s3 * scale[k + 3]
-        for k in range(rank - rank % 4, rank):
-            v0 = v[k]
+                value = row[j]
+                s0 += _FLOAT(m0[j]) * value
+                s1 += _FLOAT(m1[j]) * value
+                s2 += _FLOAT(m2[j]) * value
+                s3 += _FLOAT(m3[j]) * value
+            out[b, k], out[b, k + 1], out[b, k + 2], out[b, k + 3] = s0, s1, s2, s3
+        for k in range(count - count % 4, count):
+            m0 = matrix[k]
             s0 = np.float32(0)
             for j in range(width):
-                s0 += _FLOAT(v0[j]) * row[j]
-            z[b, k] = s0 * scale[k]
+                s0 += _FLOAT(m0[j]) * row[j]
+            out[b, k] = s0
 
 
 @njit(**_COMPILED)
@@ -147,8 +146,49 @@ def lstm_frames(
         if reverse:
             start -= batch
         now = gates[start : start + batch]
-        _narrow(v, scale, h, z, batch)
+        _rows(v, h, z, batch)
+        for b in range(batch):
+            for k in range(len(scale)):
+                z[b, k] *= scale[k]
         _widen(u, z, now, batch)
         _cells(now, h, c, y[start : start + batch], batch)
         if not reverse:
             start += batch
+
+
+@njit(**_COMPILED)
+def _product(x: Any, u: Any, v: Any) -> Any:
+    """x (U V)^T, (B, out), for a few rows x (B, in); a dense matrix is u, and v has no rows."""
+    if len(v):
+        z = np.empty((len(x), len(v)), np.float32)
+        _rows(v, x, z, len(x))
+    else:
+        z = x
+    out = np.empty((len(x), len(u)), np.float32)
+    _rows(u, z, out, len(x))
+    return out
+
+
+@njit(**_COMPILED)
+def lstm_cell(
+    x: Any, h: Any, c: Any, u_ih: Any, v_ih: Any, u_hh: Any, v_hh: Any, b_ih: Any, b_hh: Any
+) -> Any:
+    """One frame of an LSTM.
+
+    Args:
+        x: (B, in).
+        h, c: (B, H).
+        u_ih, v_ih, u_hh, v_hh: the matrices; a dense one is u, and its v has no rows.
+        b_ih, b_hh: (4H), or empty.
+    Returns:
+        h and c after, (B, H).
+    """
+    gates, recurrent = _product(x, u_ih, v_ih), _product(h, u_hh, v_hh)
+    for b in range(len(x)):
+        for j in range(gates.shape[1]):
+            gates[b, j] += recurrent[b, j]
+        for j in range(len(b_ih)):
+            gates[b, j] += b_ih[j] + b_hh[j]
+    h, c = np.empty_like(h), c.copy()
+    _cells(gates, h, c, h, len(x))
+    return h, c

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from espnet_shrink.layers.fused import Direction, lstm_forward, packed_lstm_forward
+from espnet_shrink.layers.inference import cell, few_rows
 from espnet_shrink.layers.recurrent import LowRankRecurrent, States
 from espnet_shrink.layers.steps import lstm_step
 
@@ -20,6 +21,12 @@ class LowRankLSTM(LowRankRecurrent, nn.LSTM):  # type: ignore[misc]
 
     def _step(self, from_input: Tensor, from_state: Tensor, states: States) -> States:
         return lstm_step(from_input, from_state, states[1])
+
+    def _frame(self, s: str, x: Tensor, states: States) -> States:
+        ih, hh = self._factors(f"weight_ih{s}"), self._factors(f"weight_hh{s}")
+        if few_rows(x, ih[0], hh[0]):
+            return cell(x, states[0], states[1], ih, hh, self._biases(s))
+        return super()._frame(s, x, states)
 
     def _sequence(self, x: Tensor, states: States) -> tuple[Tensor, States]:
         return lstm_forward(self._directions(), x, (states[0], states[1]), self._dropout())

@@ -185,13 +185,16 @@ class LowRankRecurrent(nn.Module):
             if number:
                 x = F.dropout(x, self.dropout, self.training)
             for s in layer:
-                before = tuple(state[len(after)] for state in states)
-                b_ih, b_hh = self._biases(s)
-                from_input = multiply(self, f"weight_ih{s}", self.ranks, x, b_ih)
-                from_state = multiply(self, f"weight_hh{s}", self.ranks, before[0], b_hh)
-                after.append(self._step(from_input, from_state, before))
+                after.append(self._frame(s, x, tuple(state[len(after)] for state in states)))
             x = torch.cat([state[0] for state in after[-len(layer) :]], -1)
         return x[None], tuple(torch.stack(parts) for parts in zip(*after, strict=True))
+
+    def _frame(self, s: str, x: Tensor, states: States) -> States:
+        """One layer and direction, called `s`: x (B, in), states (B, H) -> the states after."""
+        b_ih, b_hh = self._biases(s)
+        from_input = multiply(self, f"weight_ih{s}", self.ranks, x, b_ih)
+        from_state = multiply(self, f"weight_hh{s}", self.ranks, states[0], b_hh)
+        return self._step(from_input, from_state, states)
 
     def _first_matrix(self) -> Tensor:
         factored = "weight_ih_l0" in self.ranks
