@@ -7,13 +7,16 @@ unexport PYTHONDONTWRITEBYTECODE
 # Every command runs with the environment's programs first.
 RUN = PATH="$(abspath $(VENV))/bin:$$PATH"
 
+# The demo's model, in the recipe's folder.
+DEMO = exp/asr_mini_train_asr_rnn
+
 .PHONY: help demo test lint bench install
 
 help:
 	@echo "make demo     train, compress and report on a small built-in corpus (20 minutes on 2 cores)"
 	@echo "make test     run the tests"
 	@echo "make lint     check style and types"
-	@echo "make bench    time LSTM training and inference against torch's LSTM (10 minutes)"
+	@echo "make bench    time LSTM layers against torch's, and the demo's model against ESPnet (15 minutes)"
 	@echo "make install  only make the environment; the other targets do so when it is missing"
 	@echo "Settings: PYTHON=python3.12 chooses the Python (3.11 to 3.13; now $(PYTHON)),"
 	@echo "          VENV=DIR the environment's folder (now $(VENV))"
@@ -35,3 +38,10 @@ lint: install
 bench: install
 	$(RUN) python benchmarks/lstm_training.py
 	$(RUN) python benchmarks/lstm.py
+	cd egs2/librispeech/asr_shrink; \
+	    if [ -e $(DEMO)_shrink/round2/config.yaml ]; then \
+	        small=$(DEMO)_shrink/round2 bench=../../../benchmarks; \
+	        $(RUN) python $$bench/decode.py --exp $(DEMO) --small $$small --data dump/raw/test_mini && \
+	        $(RUN) python $$bench/train.py --exp $(DEMO) --small $$small --turns 1 && \
+	        $(RUN) python $$bench/search.py --exp $(DEMO) --proxy $(DEMO)_shrink/proxy; \
+	    else echo "decoding, training and search are timed after \`make demo\`: it trains their model"; fi

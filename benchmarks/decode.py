@@ -15,7 +15,6 @@ it has before it loads the model.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -23,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from about import write_result
 from tqdm import tqdm
 
-from espnet_shrink.compat.models import espnet_version, find_model
-from espnet_shrink.files import write_text
+from espnet_shrink.compat.models import find_model
 from espnet_shrink.layers import Int8LowRankLSTM, LowRankLinear, LowRankLSTM, LowRankLSTMCell
 from espnet_shrink.proxy.encoder import encode, features_of
 from espnet_shrink.proxy.kaldi import read_audio, read_folder
@@ -62,10 +61,7 @@ def main() -> None:
             f"|{row['beam']}|{row['part']}|{rtfs}|{row['speedup']:.2f}|{row['int8_speedup']:.2f}|"
         )
     print("peak MiB: " + ", ".join(f"{name} {mib:.0f}" for name, mib in peaks.items()))
-    if args.json:
-        document = {"utterances": args.utterances, "torch": str(torch.__version__),
-                    "espnet": espnet_version(), "peak_mib": peaks, "rows": rows}  # fmt: skip
-        write_text(args.json, json.dumps(document, indent=1) + "\n")
+    write_result(args.json, utterances=args.utterances, peak_mib=peaks, rows=rows)
 
 
 def _model(args: argparse.Namespace, name: str, beam: int) -> Any:

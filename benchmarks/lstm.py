@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import platform
 import statistics
 import sys
 import time
@@ -24,17 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding
-import numba
-import numpy as np
 import torch
+from about import write_result
 from tqdm import tqdm
 
-from espnet_shrink.files import write_text
 from espnet_shrink.layers import Int8LowRankLSTM, LowRankLSTM
 
 FRAMES = 200
-TURNS = 9
+TURNS = 5
 COLUMNS = ("hidden", "rank", "batch", "directions", "threads", "dense_ms", "factored_ms", "speedup",
            "parameter_ratio", "efficiency", "limit_ms", "int8_ms", "int8_speedup")  # fmt: skip
 
@@ -95,7 +90,7 @@ def main() -> int:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--hidden", type=int, nargs="+", default=[320, 512, 1024])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 24])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     settings = [(h, h // share, batch, directions, threads) for h in args.hidden
@@ -105,12 +100,7 @@ def main() -> int:
     print(" ".join(f"{name:>15}" for name in COLUMNS))
     for row in rows:
         print(" ".join(f"{row[name]:>15.4g}" for name in COLUMNS))
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__),
-                "numba": numba.__version__, "numpy": np.__version__,
-                "cpu": llvmlite.binding.get_host_cpu_name()}  # fmt: skip
-    if args.json:
-        document = {"frames": FRAMES, "turns": TURNS, "versions": versions, "rows": rows}
-        write_text(args.json, json.dumps(document, indent=1) + "\n")
+    write_result(args.json, frames=FRAMES, turns=TURNS, rows=rows)
     return int(max(row["difference"] for row in rows) > 1e-5)
 
 

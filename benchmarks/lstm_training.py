@@ -15,8 +15,6 @@ Exit status 1 if dense and torch differ by more than 1e-3 (relative) in any grad
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
@@ -24,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from about import write_result
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from espnet_shrink.files import write_text
 from espnet_shrink.layers import LowRankLSTM
 
 IN, HIDDEN, BATCH, FRAMES, RANK, TURNS = 80, 256, 90, 300, 64, 3
@@ -84,8 +82,6 @@ def main() -> int:
 
     setting = {
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
         "frames": int(lengths.sum()),
         "padded_frames": FRAMES * BATCH,
     }
@@ -98,7 +94,7 @@ def main() -> int:
             "cpu_ms": round(statistics.median(cpu for _, cpu in pairs), 1),
             "speedup": round(statistics.median(ratios), 2),
         }
-        rows.append(row | setting)
+        rows.append(row)
     print(", ".join(f"{key} {value}" for key, value in setting.items()))
     print(f"{'variant':<16}{'step_ms':>10}{'cpu_ms':>10}{'speedup':>9}")
     for row in rows:
@@ -106,8 +102,7 @@ def main() -> int:
     print(
         f"dense against torch: output {output_difference:.1e}, gradient {gradient_difference:.1e}"
     )
-    if args.json:
-        write_text(args.json, json.dumps(rows, indent=2) + "\n")
+    write_result(args.json, **setting, rows=rows)
     return int(output_difference > 1e-5 or gradient_difference > 1e-3)
 
 

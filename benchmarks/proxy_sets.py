@@ -13,19 +13,17 @@ in place of errors: the training losses, on all of dev.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from about import write_result
 from scipy import stats
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse
-from espnet_shrink.compat.models import espnet_version
-from espnet_shrink.files import write_text
 from espnet_shrink.lowrank.build import factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import dense_plan
@@ -111,10 +109,8 @@ def main() -> None:
               f"{row['speedup']:.1f}x|")  # fmt: skip
     for name, tau in found.items():
         print(f"|{len(lengths)}|{name.replace('_', ' ')}|{tau:.2f}|1.0x|")
-    if args.json:
-        document = {"compression": args.compression, "plans": args.plans, "seeds": args.seeds,
-                    "espnet": espnet_version(), "rows": rows, "losses": found}  # fmt: skip
-        write_text(args.json, json.dumps(document, indent=1) + "\n")
+    write_result(args.json, compression=args.compression, plans=args.plans, seeds=args.seeds,
+                 rows=rows, losses=found)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,24 +20,21 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import platform
-import shlex
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
+from about import write_result
 from rank_search_rows import TABLES, Row
 from rank_search_tables import write_tables
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
 from espnet_shrink.compat.hooks import adapter_config
-from espnet_shrink.compat.models import espnet_version, find_model, load_model
-from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.compat.models import find_model, load_model
+from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.build import adapter_conf, factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
@@ -52,7 +49,6 @@ from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import make_proxy, open_baseline
 from espnet_shrink.training import retrain
-from espnet_shrink.version import __version__
 
 LEARNING_RATE_FACTOR = 0.5
 FURTHER_EPOCHS = 8
@@ -191,12 +187,9 @@ class Bench:
             "decoder": "greedy, mean of " + " and ".join(self.baseline_wer),
             "corpus": self.args.corpus, "params": self.full, "evaluations": self.args.evaluations,
             "proxy_size": self.args.proxy_size, "retrain_epochs": self.args.retrain_epochs,
-            "command": shlex.join(["python", *sys.argv]), "base_hash": self.base_hash,
-            "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
-                         "espnet": espnet_version(), "espnet_shrink": __version__},
-            "rows": self.rows,
+            "base_hash": self.base_hash, "rows": self.rows,
         }  # fmt: skip
-        write_text(self.args.json, json.dumps(document, indent=1) + "\n")
+        write_result(self.args.json, **document)
 
 
 def main() -> None:

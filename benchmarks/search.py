@@ -13,7 +13,6 @@ and 0), on one single-thread process per core.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,11 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from about import write_result
 
 from espnet_shrink.analysis import analyse
-from espnet_shrink.compat.models import LoadedModel, espnet_version
-from espnet_shrink.files import write_text
+from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search.loop import run_search
@@ -103,13 +101,11 @@ def main() -> None:
         "plans_per_minute": 60 * scored / search_s, "asr_inference_attention_s": attention_s,
         "asr_inference_ctc_s": ctc_s, "speedup": (attention_s + ctc_s) * scored / search_s,
         "speedup_over_attention_alone": attention_s * scored / search_s,
-        "torch": str(torch.__version__), "espnet": espnet_version(),
     }  # fmt: skip
     print("|figure|value|\n|---|---:|")
     for name, value in row.items():
         print(f"|{name}|{value:.4g}|" if isinstance(value, float) else f"|{name}|{value}|")
-    if args.json:
-        write_text(args.json, json.dumps({"rows": [row]}, indent=1) + "\n")
+    write_result(args.json, rows=[row])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ and plugin.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -25,11 +24,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from about import write_result
 from tqdm import tqdm
 
-from espnet_shrink.compat.models import espnet_version, find_model
+from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.trainer import training_config
 from espnet_shrink.files import read_yaml, write_text
 
@@ -99,11 +98,8 @@ def main() -> int:
         print(f"|{row['variant']}|{row['update_ms']:.0f}|{row['speedup_over_espnet']:.2f}"
               f"|{row['time_over_plugin']:.2f}|")  # fmt: skip
     print(f"largest relative difference of the first {COMPARED} losses: {difference:.1e}")
-    if args.json:
-        document = {"updates": args.updates, "turns": args.turns, "loss_difference": difference,
-                    "threads": len(os.sched_getaffinity(0)), "torch": str(torch.__version__),
-                    "espnet": espnet_version(), "rows": rows}  # fmt: skip
-        write_text(args.json, json.dumps(document, indent=1) + "\n")
+    write_result(args.json, updates=args.updates, turns=args.turns,
+                 loss_difference=difference, rows=rows)  # fmt: skip
     return int(difference > LARGEST_DIFFERENCE)
 
 
