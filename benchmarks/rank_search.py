@@ -4,7 +4,7 @@
     python ../../../benchmarks/rank_search.py --corpus digits --digits_dir DIR
 
 `--table devices` compares REINFORCE with itself less one of its devices, `--table rewards` its
-rewards.
+rewards, `--table spaces` search spaces that a scan of every site has narrowed.
 
 Trains the recipe's baseline if it is not there, and then 8 epochs more, so that it has converged.
 A seed chooses the proxy set (from dev) and the random numbers of a search. The best plans of every
@@ -150,7 +150,8 @@ class Bench:
         search = None if known else importlib.import_module(entry.searcher).search
         if row is None:
             space = full_space(analysis.survey.sites, settings.min_rank)
-            problem = Problem(analysis.cost_model, space, int(self.full / ratio), analysis.energies)
+            problem = Problem(analysis.cost_model, space, int(self.full / ratio),
+                              analysis.energies, multiple=settings.rank_multiple)  # fmt: skip
             with contextlib.ExitStack() as changed:
                 for constant, value in entry.constants.items():
                     changed.enter_context(mock.patch.object(reinforce, constant, value))

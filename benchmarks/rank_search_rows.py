@@ -1,4 +1,4 @@
-"""What rank_search.py can compare: searchers, REINFORCE without one of its devices, rewards."""
+"""What rank_search.py can compare: searchers, REINFORCE less a device of its, rewards, spaces."""
 
 from __future__ import annotations
 
@@ -62,4 +62,12 @@ REWARDS = {
     for reward in ("hard", "soft", "constant", "proportional")
 }
 
-TABLES = {"searchers": SEARCHERS, "devices": DEVICES, "rewards": REWARDS}
+SPACES = {
+    "random": Row("random"),
+    "random, sites within 0.5": Row("random", {"site_limit": 0.5}),
+    "reinforce": Row(),
+    "reinforce, sites within 0.5": Row(settings={"site_limit": 0.5}),
+    "reinforce, multiples of 8": Row(settings={"rank_multiple": 8}),
+}
+
+TABLES = {"searchers": SEARCHERS, "devices": DEVICES, "rewards": REWARDS, "spaces": SPACES}

@@ -176,7 +176,7 @@ def search_ranks(
     Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
     if dev is not None:
         analysis = analyse(loaded, proxy, settings.decomposition)
-        problem = _problem(loaded, proxy, analysis, space, budget_params, settings.rtf)
+        problem = _problem(loaded, proxy, analysis, space, budget_params, settings)
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
@@ -214,15 +214,15 @@ def _problem(
     analysis: Analysis,
     space: SearchSpace,
     budget_params: int,
-    rtf: float,
+    settings: SearchSettings,
 ) -> Problem:
     """The search's problem; with a limit of speed, sites that no rank makes faster stay dense."""
     prices = analysis.cost_model
     speed = None
-    if rtf < math.inf:
-        speed = SpeedLimit(latency(loaded, prices, proxy), rtf)
+    if settings.rtf < math.inf:
+        speed = SpeedLimit(latency(loaded, prices, proxy), settings.rtf)
         space = only_faster(space, speed)
-    return Problem(prices, space, budget_params, analysis.energies, speed)
+    return Problem(prices, space, budget_params, analysis.energies, speed, settings.rank_multiple)
 
 
 def read_plan(path: Path) -> SearchedPlan:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from tqdm import tqdm
 
 from espnet_shrink.search.evaluate import Evaluator, ScoreAll, Spent
+from espnet_shrink.search.narrow import narrowed, share_left
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers import Searcher, searcher_of
+from espnet_shrink.search.searchers.scan import scan
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.trial import SearchResult
+
+SCAN_SHARE = 0.3  # of the evaluations
 
 
 def run_search(
@@ -36,9 +41,19 @@ def run_search(
     ) as bar:
         evaluate = Evaluator(problem, score_all, settings.evaluations, out, bar)
         try:
-            search(problem, evaluate, settings)
+            search(_narrowed(problem, evaluate, settings), evaluate, settings)
         except Spent:
             pass
         finally:
             evaluate.close()
     return evaluate.result
+
+
+def _narrowed(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> Problem:
+    """The problem within the limit of what a site alone may lose, if there is one."""
+    if settings.site_limit == math.inf:
+        return problem
+    found = scan(problem, evaluate, int(SCAN_SHARE * settings.evaluations), "scan")
+    smaller = narrowed(problem, found, settings.site_limit)
+    tqdm.write(f"scan: {share_left(problem, smaller):.0%} of the sites' ranks are left to search")
+    return smaller

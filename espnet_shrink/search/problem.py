@@ -25,6 +25,7 @@ class Problem:
         budget_params: the most parameters the whole model may have.
         energies: site -> (k,) squared singular values of its decomposition, descending.
         speed: what the model may take in time; None: as long as it likes.
+        multiple: of ranks, but for those at the ends of a range.
     """
 
     cost_model: CostModel
@@ -32,6 +33,7 @@ class Problem:
     budget_params: int
     energies: Mapping[str, np.ndarray]
     speed: SpeedLimit | None = None
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         smallest = self.fixed_params + self.least
@@ -127,10 +129,18 @@ def _largest(fits: Callable[[float], bool]) -> float:
 
 
 def clipped(problem: Problem, site: Site, rank: int) -> Rank:
-    """`rank`, dense from break-even on, held between the ends of the site's range."""
+    """`rank` rounded down to a multiple, dense from break-even on, within the range of the site."""
     lowest, highest = problem.range(site)
-    wanted: Rank = rank if rank <= problem.largest_rank(site) else DENSE
+    rounded = rank - rank % problem.multiple
+    wanted: Rank = rounded if rank <= problem.largest_rank(site) else DENSE
     return min(max(wanted, lowest, key=site.params_at), highest, key=site.params_at)
+
+
+def next_rank(problem: Problem, site: Site, rank: int) -> Rank:
+    """The next larger rank that a site may have; the highest of its range if there is none."""
+    more = (rank // problem.multiple + 1) * problem.multiple
+    wanted: Rank = more if more <= problem.largest_rank(site) else DENSE
+    return min(wanted, problem.range(site)[1], key=site.params_at)
 
 
 def plan_of_sizes(problem: Problem, sizes: Sequence[float] | np.ndarray) -> Plan:
@@ -181,7 +191,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
         site, rank = sites[i], ranks[sites[i].name]
         if rank == problem.range(site)[1]:
             continue
-        more = clipped(problem, site, int(rank) + 1)
+        more = next_rank(problem, site, int(rank))
         price = site.params_at(more) - site.params_at(rank)
         if price <= left and problem.fast_enough(Plan({**ranks, site.name: more})):
             ranks[site.name], left = more, left - price

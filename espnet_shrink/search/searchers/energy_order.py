@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 
-from espnet_shrink.plan import DENSE, Plan, Rank
+from espnet_shrink.plan import Plan, Rank
 from espnet_shrink.search.evaluate import Evaluator
-from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.problem import Problem, next_rank
 from espnet_shrink.search.settings import SearchSettings
 
 NOTHING = 1e-12  # relative energy per parameter that rounding alone can leave
@@ -24,6 +24,7 @@ def energy_order(problem: Problem) -> Plan:
     spare_rtf = problem.spare_rtf(Plan(ranks))
 
     def gain(name: str, rank: int) -> float:
+        """Of the next component; those of a multiple are worth as much as their first."""
         energies = problem.energies[name]
         return float(energies[rank] / max(energies.sum(), 1e-30) / sum(sites[name].shape))
 
@@ -34,14 +35,10 @@ def energy_order(problem: Problem) -> Plan:
         if -worth < NOTHING:
             break  # a folded low-rank site has no more to give
         site = sites[name]
-        more = rank + 1 if rank < problem.largest_rank(site) else DENSE
+        more = next_rank(problem, site, rank)
         price = site.params_at(more) - site.params_at(rank)
         slowdown_rtf = problem.slowdown_rtf(site, rank, more)
-        if (
-            price > left
-            or slowdown_rtf > spare_rtf
-            or site.params_at(more) > site.params_at(problem.range(site)[1])
-        ):
+        if price > left or slowdown_rtf > spare_rtf or more == rank:
             continue  # this site is done; others may still take more
         left -= price
         spare_rtf -= slowdown_rtf

@@ -12,7 +12,7 @@ from scipy.sparse import block_diag, coo_array
 
 from espnet_shrink.plan import DENSE, Plan, Rank, Site
 from espnet_shrink.search.evaluate import Evaluator
-from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.problem import Problem, clipped
 from espnet_shrink.search.searchers.scan import Scan, scan
 from espnet_shrink.search.settings import SearchSettings
 
@@ -63,7 +63,10 @@ def _ranks(problem: Problem, site: Site) -> list[Rank]:
         return [DENSE]
     top = problem.largest_rank(site) if highest == DENSE else int(highest)
     steps = np.geomspace(int(lowest), top, 60)
-    ranks: list[Rank] = sorted({round(float(step)) for step in steps})
+    ranks: list[Rank] = sorted(
+        {clipped(problem, site, round(float(step))) for step in steps}, key=site.params_at
+    )
+    ranks = [rank for rank in ranks if rank != DENSE]
     return [*ranks, DENSE] if highest == DENSE else ranks
 
 
