@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy import close
 
 from espnet_shrink.layers import (
@@ -251,3 +252,44 @@ def test_a_layers_single_frame_is_a_step_for_each_direction(ranks, compiled):
     assert compiled == [3] * 4
     lstm(torch.randn(1, inference.FEW_ROWS + 1, IN))
     assert len(compiled) == 4
+
+
+# --- counts, that no loop over frames comes back ---
+
+
+class Count(TorchDispatchMode):
+    """How many of torch's operations run; ways from and to numpy are none."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls += func not in (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh.default)
+        return func(*args, **(kwargs or {}))
+
+
+def operations(call) -> int:
+    call()
+    with Count() as count:
+        call()
+    return count.calls
+
+
+@pytest.mark.parametrize("ranks", [(3, 6), (None, 7), (5, None)])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_number_of_operations_does_not_grow_with_the_frames(ranks, training):
+    lstm = factored(ranks)
+    counts = []
+    for frames in (8, 80):
+        lengths = torch.tensor([frames, frames // 2])
+        packed = pack_padded_sequence(torch.randn(frames, 2, IN), lengths)
+        with torch.set_grad_enabled(training):
+            counts.append(operations(lambda packed=packed: lstm(packed)))
+    assert counts[0] == counts[1]
+
+
+@torch.no_grad()
+def test_a_compiled_step_is_no_operation_of_torchs():
+    cell = LowRankLSTMCell(IN, H, ranks={"weight_ih": 3, "weight_hh": 5})
+    x, hx = torch.randn(2, IN), (torch.randn(2, H), torch.randn(2, H))
+    assert operations(lambda: cell(x, hx)) == 0
+    assert operations(lambda: LowRankLSTMCell.forward(cell.double(), x.double(), None)) > 10
