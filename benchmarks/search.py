@@ -7,7 +7,8 @@
 The search is REINFORCE's on the proxy set at the target compression, in one process on all cores.
 Its time per plan is compared with what scripts around ESPnet would take: a plan's score needs the
 greedy hypotheses of CTC and of attention, so a run of asr_inference for each (beam 1, ctc_weight 1
-and 0), on one single-thread process per core.
+and 0), on one single-thread process per core. Then a scan of every site, whose plans come all at
+once, by one and by two worker processes with a thread each.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from about import write_result
 
 from espnet_shrink.analysis import analyse
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search.loop import run_search
-from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.problem import Problem, fit_to_budget
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
+from espnet_shrink.search.workers import scores
 from espnet_shrink.stages import open_baseline
+
+PLANS_OF_WORKERS = 100
 
 
 def espnet_seconds(
@@ -61,21 +66,36 @@ def espnet_seconds(
         return time.perf_counter() - start
 
 
-def search_seconds(
-    loaded: LoadedModel, data: FeatureSet, target: float, plans: int
-) -> tuple[float, float, int]:
-    """Seconds of the analysis and of the search, and how many plans were scored."""
-    start = time.perf_counter()
-    analysis = analyse(loaded, data, "whitened")
-    scorer = Scorer(loaded, data, analysis.decompositions)
-    analysed = time.perf_counter()
-    settings = SearchSettings(evaluations=plans)
-    space = full_space(analysis.survey.sites, settings.min_rank)
-    budget = int(sum(analysis.cost_model.numels.values()) / target)
-    problem = Problem(analysis.cost_model, space, budget, analysis.energies)
-    with tempfile.TemporaryDirectory() as folder:
-        found = run_search(problem, scorer.score_all, settings, Path(folder))
-    return analysed - start, time.perf_counter() - analysed, len(found.trials)
+class Search:
+    """A model, a proxy set, and a budget."""
+
+    def __init__(self, loaded: LoadedModel, data: FeatureSet, target: float) -> None:
+        self.loaded, self.data = loaded, data
+        start = time.perf_counter()
+        analysis = analyse(loaded, data, "whitened")
+        self.analysis_s = time.perf_counter() - start
+        self.decompositions = analysis.decompositions
+        space = full_space(analysis.survey.sites, SearchSettings.min_rank)
+        budget = int(sum(analysis.cost_model.numels.values()) / target)
+        self.problem = Problem(analysis.cost_model, space, budget, analysis.energies)
+
+    def plans_per_minute(self, searcher: str, plans: int, workers: str | None) -> float:
+        """Of a whole search, once its workers are there and have scored a plan each."""
+        settings = SearchSettings(searcher=searcher, evaluations=plans)
+        with (
+            scores(self.loaded, self.data, self.decompositions, workers) as score_all,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            list(score_all([sampled(self.problem, seed) for seed in range(2 * int(workers or 1))]))
+            start = time.perf_counter()
+            found = run_search(self.problem, score_all, settings, Path(folder))
+            return 60 * len(found.trials) / (time.perf_counter() - start)
+
+
+def sampled(problem: Problem, seed: int) -> Plan:
+    """A random plan at the budget."""
+    generator = np.random.default_rng(1000 + seed)
+    return fit_to_budget(problem, generator.normal(0.0, 0.3, len(problem.sites)))
 
 
 def main() -> None:
@@ -90,17 +110,25 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     loaded = open_baseline(args.exp)
     data = extract(loaded, args.proxy)
-    analysis_s, search_s, scored = search_seconds(loaded, data, args.target, args.plans)
+    search = Search(loaded, data, args.target)
+    per_minute = search.plans_per_minute("reinforce", args.plans, None)
+    by_workers = {
+        number: search.plans_per_minute("sensitivity", PLANS_OF_WORKERS, number)
+        for number in ("1", "2")
+    }
     attention_s, ctc_s = (
         espnet_seconds(loaded.config, loaded.checkpoint, args.proxy, cores, weight)
         for weight in (0.0, 1.0)
     )
     row = {
         "utterances": len(data.utterances), "audio_s": data.audio_s, "cores": cores,
-        "target": args.target, "plans": scored, "analysis_s": analysis_s, "search_s": search_s,
-        "plans_per_minute": 60 * scored / search_s, "asr_inference_attention_s": attention_s,
-        "asr_inference_ctc_s": ctc_s, "speedup": (attention_s + ctc_s) * scored / search_s,
-        "speedup_over_attention_alone": attention_s * scored / search_s,
+        "target": args.target, "plans": args.plans, "analysis_s": search.analysis_s,
+        "search_s": 60 * args.plans / per_minute, "plans_per_minute": per_minute,
+        "asr_inference_attention_s": attention_s, "asr_inference_ctc_s": ctc_s,
+        "speedup": (attention_s + ctc_s) * per_minute / 60,
+        "speedup_over_attention_alone": attention_s * per_minute / 60,
+        "plans_per_minute_1_worker": by_workers["1"], "plans_per_minute_2_workers": by_workers["2"],
+        "speedup_of_2_workers": by_workers["2"] / by_workers["1"],
     }  # fmt: skip
     print("|figure|value|\n|---|---:|")
     for name, value in row.items():
