@@ -19,6 +19,7 @@ import yaml
 from torch import nn
 
 from espnet_shrink.cost import CostModel
+from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml, write_text
 from espnet_shrink.layers import LowRankGRU, LowRankLSTM
 from espnet_shrink.plan import DENSE, Plan, Rank, Site
@@ -79,7 +80,13 @@ class LatencyTable:
         """What was measured under `key`, now or before."""
         if key not in self._measured:
             self._measured[key] = measure()
-            write_text(self.path, yaml.safe_dump(self._measured, default_flow_style=None))
+            try:
+                write_text(self.path, yaml.safe_dump(self._measured, default_flow_style=None))
+            except OSError as error:
+                raise ShrinkError(
+                    f"cannot keep measured times in {self.path.parent} ({error.strerror}): "
+                    "set XDG_CACHE_HOME to a folder of yours"
+                ) from error
         return self._measured[key]
 
 

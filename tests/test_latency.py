@@ -6,6 +6,7 @@ from toy import random_plan
 
 from espnet_shrink import latency as module
 from espnet_shrink.analysis import analyse, latency
+from espnet_shrink.errors import ShrinkError
 from espnet_shrink.latency import LatencyTable
 from espnet_shrink.plan import DENSE, Site, dense_plan
 from espnet_shrink.proxy.features import extract
@@ -80,3 +81,10 @@ def test_a_models_time_is_that_of_its_sites_as_often_as_they_run_and_the_rest(
     assert all(rows[s.name] == 1 for s in prices.sites if s.kind.startswith("cell"))
     assert all(rows[s.name] > 5 for s in prices.sites if s.kind.startswith("lstm"))
     assert latency(baseline, prices, data).rest_rtf == found.rest_rtf  # kept too
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    table = LatencyTable(tmp_path / "file" / "cache")
+    with pytest.raises(ShrinkError, match="cannot keep measured times in .*set XDG_CACHE_HOME"):
+        table.seconds(Site("site", (8, 8), "linear"), 1, 2)

@@ -140,7 +140,7 @@ class LowRankLSTMCell(LowRankCell):
         """
         h, c = self._states(input, hx, 2)
         (u_ih, v_ih), (u_hh, v_hh) = (self._matrix(name) for name in MATRICES)
-        if few_rows(input, u_ih, u_hh):
+        if few_rows(input, h, c, u_ih, u_hh):
             biases = (self.bias_ih, self.bias_hh)
             return cell(input, h, c, (u_ih, v_ih), (u_hh, v_hh), biases)
         return lstm_step(*self._products(input, h), c)

@@ -38,23 +38,23 @@ def kernel_takes(x: Tensor, u: Tensor, v: Tensor, batch: int) -> bool:
     )
 
 
-def few_rows(x: Tensor, *weights: Tensor) -> bool:
-    """Whether `cell` takes x (B, in) and these weights."""
+def few_rows(x: Tensor, *others: Tensor) -> bool:
+    """Whether `cell` takes x (B, in), and states and weights."""
     return (
         x.dim() == 2
         and len(x) <= FEW_ROWS
-        and all(weight.dtype == torch.float32 for weight in weights)
-        and _is_plain_inference(x, *weights)
+        and all(other.dtype == torch.float32 for other in others)
+        and _is_plain_inference(x, *others)
     )
 
 
-def _is_plain_inference(x: Tensor, *weights: Tensor) -> bool:
+def _is_plain_inference(x: Tensor, *others: Tensor) -> bool:
     """Not training, nor a model that is traced, compiled, cast, or on another device."""
     return (
         not torch.is_grad_enabled()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
-        and all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *weights))
+        and all(type(t) in (Tensor, torch.nn.Parameter) for t in (x, *others))
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()

@@ -24,7 +24,7 @@ class LowRankLSTM(LowRankRecurrent, nn.LSTM):  # type: ignore[misc]
 
     def _frame(self, s: str, x: Tensor, states: States) -> States:
         ih, hh = self._factors(f"weight_ih{s}"), self._factors(f"weight_hh{s}")
-        if few_rows(x, ih[0], hh[0]):
+        if few_rows(x, *states, ih[0], hh[0]):
             return cell(x, states[0], states[1], ih, hh, self._biases(s))
         return super()._frame(s, x, states)
 
