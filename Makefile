@@ -13,7 +13,7 @@ DEMO = exp/asr_mini_train_asr_rnn
 .PHONY: help demo test lint bench install
 
 help:
-	@echo "make demo     train, compress and report on a small built-in corpus (20 minutes on 2 cores)"
+	@echo "make demo     train, compress and report on a small built-in corpus (20 to 30 minutes on 2 cores)"
 	@echo "make test     run the tests"
 	@echo "make lint     check style and types"
 	@echo "make bench    time LSTM layers against torch's, and the demo's model against ESPnet (15 minutes)"
