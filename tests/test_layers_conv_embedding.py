@@ -8,7 +8,13 @@ from torch import nn
 from toy import close, random_plan, toy, utterance
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.layers import LowRankConv, LowRankEmbedding, LowRankLinear, LowRankLSTM
+from espnet_shrink.layers import (
+    Int8LowRankLSTM,
+    LowRankConv,
+    LowRankEmbedding,
+    LowRankLinear,
+    LowRankLSTM,
+)
 from espnet_shrink.lowrank.build import factorise
 from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
 from espnet_shrink.lowrank.sites import survey
@@ -143,7 +149,7 @@ def test_embeddings_that_are_more_than_a_table_are_refused(option):
 
 
 def test_a_compressed_model_is_quantised_dynamically_and_still_works():
-    """Linear factors become int8; LSTM factors, no torch.nn.LSTM by type, stay as they are."""
+    """Linear and LSTM factors become int8; LSTMs stay float unless they are asked for."""
     model, (x, tokens) = toy(), utterance(9)
     sites = survey(model).sites
     plan = random_plan(sites, 5)
@@ -154,7 +160,9 @@ def test_a_compressed_model_is_quantised_dynamically_and_still_works():
         copy.deepcopy(model), {nn.Linear, nn.LSTM}, dtype=torch.qint8
     )
     int8 = torch.ao.nn.quantized.dynamic.Linear
-    assert type(quantised.proj) is LowRankLinear and type(quantised.birnn) is LowRankLSTM
+    assert type(quantised.proj) is LowRankLinear and type(quantised.birnn) is Int8LowRankLSTM
+    linears = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    assert type(linears.birnn) is LowRankLSTM and type(linears.proj.U) is int8
     assert type(quantised.proj.U) is type(quantised.proj.V) is int8
     assert (quantised.proj.in_features, quantised.proj.out_features) == (14, 9)
     close(quantised.proj.weight, model.proj.weight, 0.05)
