@@ -38,7 +38,7 @@ lint: install
 bench: install
 	$(RUN) python benchmarks/lstm_training.py
 	$(RUN) python benchmarks/lstm.py
-	cd egs2/librispeech/asr_shrink; \
+	cd egs2/librispeech/asr_shrink && \
 	    if [ -e $(DEMO)_shrink/round2/config.yaml ]; then \
 	        small=$(DEMO)_shrink/round2 bench=../../../benchmarks; \
 	        $(RUN) python $$bench/decode.py --exp $(DEMO) --small $$small --data dump/raw/test_mini && \

@@ -59,9 +59,11 @@ class Factored:
     params: int
 
 
-def by_parts(given: Materials, parts: Mapping[str, Decomposition]) -> Factored:
-    """The plan with these decompositions."""
-    small = given.loaded.copy()
+def by_parts(
+    given: Materials, parts: Mapping[str, Decomposition], model: LoadedModel | None = None
+) -> Factored:
+    """The plan with these decompositions, put into `model` or a copy of the given one."""
+    small = model or given.loaded.copy()
     factorise(small.model, given.plan, factors_of(given.plan, parts))
     return Factored(small, sum(p.numel() for p in small.model.parameters()))
 
@@ -101,8 +103,7 @@ def centred(given: Materials) -> Factored:
         if isinstance(rank, int):
             with torch.no_grad():
                 biases[bias].add_((weight - parts[site.name].product(rank)) @ mean)
-    factorise(small.model, given.plan, factors_of(given.plan, parts))
-    return Factored(small, sum(p.numel() for p in small.model.parameters()))
+    return by_parts(given, parts, small)
 
 
 def two_sided(given: Materials) -> Factored:
@@ -179,7 +180,7 @@ def force(model: torch.nn.Module, plan: Plan, factors: Mapping[str, Any]) -> Non
 
 
 def input_means(given: Materials) -> dict[str, torch.Tensor]:
-    """Site -> (in), the mean of its inputs: a column of ones rides along in the moments."""
+    """Site -> (in), the mean of its inputs, taken where the product takes their moments."""
     from espnet_shrink.lowrank import moments as module
 
     totals: dict[str, torch.Tensor] = {}

@@ -101,7 +101,7 @@ def test_no_rank_between_the_two_break_evens():
         wishes = np.random.default_rng(seed).normal(0, 2, len(SHAPES))
         for site in task.sites:
             rank = fit_to_budget(task, wishes).ranks[site.name]
-            assert rank == DENSE or rank <= task.speed.break_even(site)
+            assert rank == DENSE or rank <= task.speed.break_evens[site.name]
 
 
 def test_a_limit_that_cannot_be_met_says_what_can():

@@ -87,7 +87,11 @@ def _quantise_lstms(module: Any) -> None:
 
     @functools.wraps(original)
     def quantize_dynamic(
-        model: Any, qconfig_spec: Any = None, dtype: Any = None, mapping: Any = None, **options: Any
+        model: Any,
+        qconfig_spec: Any = None,
+        dtype: Any = None,
+        mapping: Any = None,
+        inplace: bool = False,
     ) -> Any:
         import torch
         from torch.ao.quantization import get_default_dynamic_quant_module_mappings
@@ -102,7 +106,7 @@ def _quantise_lstms(module: Any) -> None:
                 **(mapping or get_default_dynamic_quant_module_mappings()),
                 LowRankLSTM: Int8LowRankLSTM,
             }
-        return original(model, qconfig_spec, dtype, mapping, **options)
+        return original(model, qconfig_spec, dtype, mapping, inplace)
 
     module.quantize_dynamic = quantize_dynamic
 

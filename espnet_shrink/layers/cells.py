@@ -17,6 +17,7 @@ from espnet_shrink.layers.factors import (
     copy_parameters,
     multiply,
     reset_parameters,
+    stored_matrix,
 )
 from espnet_shrink.layers.inference import cell, few_rows
 from espnet_shrink.layers.steps import gru_step, lstm_step
@@ -139,17 +140,10 @@ class LowRankLSTMCell(LowRankCell):
             ValueError, RuntimeError: wrong number of dimensions or sizes.
         """
         h, c = self._states(input, hx, 2)
-        (u_ih, v_ih), (u_hh, v_hh) = (self._matrix(name) for name in MATRICES)
-        if few_rows(input, h, c, u_ih, u_hh):
-            biases = (self.bias_ih, self.bias_hh)
-            return cell(input, h, c, (u_ih, v_ih), (u_hh, v_hh), biases)
+        ih, hh = (stored_matrix(self, name, self.ranks) for name in MATRICES)
+        if few_rows(input, h, c, ih[0], hh[0]):
+            return cell(input, h, c, ih, hh, (self.bias_ih, self.bias_hh))
         return lstm_step(*self._products(input, h), c)
-
-    def _matrix(self, name: str) -> tuple[Tensor, Tensor | None]:
-        """U and V of a factored matrix, or a dense one and None."""
-        if name in self.ranks:
-            return getattr(self, f"{name}_U"), getattr(self, f"{name}_V")
-        return getattr(self, name), None
 
 
 class LowRankGRUCell(LowRankCell):

@@ -97,11 +97,19 @@ def reset_parameters(module: nn.Module, hidden_size: int, ranks: Mapping[str, in
         nn.init.uniform_(parameter, -bound, bound)
 
 
+def stored_matrix(
+    module: nn.Module, name: str, ranks: Mapping[str, int]
+) -> tuple[Tensor, Tensor | None]:
+    """U (out, r) and V (r, in) of the matrix NAME of a module, or the dense matrix and None."""
+    if name in ranks:
+        return getattr(module, f"{name}_U"), getattr(module, f"{name}_V")
+    return getattr(module, name), None
+
+
 def dense_matrix(module: nn.Module, name: str, ranks: Mapping[str, int]) -> Tensor:
     """The matrix NAME (out, in) of a module, multiplied out if it is factored."""
-    if name in ranks:
-        return getattr(module, f"{name}_U") @ getattr(module, f"{name}_V")
-    return getattr(module, name)
+    u, v = stored_matrix(module, name, ranks)
+    return u if v is None else u @ v
 
 
 def multiply(
@@ -114,10 +122,8 @@ def multiply(
     Returns:
         (..., out).
     """
-    if name in ranks:
-        x = F.linear(x, getattr(module, f"{name}_V"))
-        name = f"{name}_U"
-    return F.linear(x, getattr(module, name), bias)
+    u, v = stored_matrix(module, name, ranks)
+    return F.linear(x if v is None else F.linear(x, v), u, bias)
 
 
 @torch.no_grad()

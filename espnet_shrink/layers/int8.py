@@ -84,6 +84,3 @@ class Int8LowRankLSTM(LowRankLSTM):
 
     def _one_frame(self, x: Tensor, states: States) -> tuple[Tensor, States]:
         return self._sequence(x, states)
-
-    def _get_name(self) -> str:
-        return "Int8LowRankLSTM"

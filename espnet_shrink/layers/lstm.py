@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from espnet_shrink.layers.factors import stored_matrix
 from espnet_shrink.layers.fused import Direction, lstm_forward, packed_lstm_forward
 from espnet_shrink.layers.inference import cell, few_rows
 from espnet_shrink.layers.recurrent import LowRankRecurrent, States
@@ -50,6 +51,4 @@ class LowRankLSTM(LowRankRecurrent, nn.LSTM):  # type: ignore[misc]
         return Direction(w_ih, w_hh, biases, v_ih, v_hh)
 
     def _factors(self, name: str) -> tuple[Tensor, Tensor | None]:
-        if name in self.ranks:
-            return getattr(self, f"{name}_U"), getattr(self, f"{name}_V")
-        return getattr(self, name), None
+        return stored_matrix(self, name, self.ranks)

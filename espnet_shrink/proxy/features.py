@@ -43,6 +43,15 @@ class FeatureSet:
         """The N reference texts."""
         return [utterance.text for utterance in self.utterances]
 
+    def first(self, count: int) -> FeatureSet:
+        """Only the first `count` utterances."""
+        return FeatureSet(
+            self.utterances[:count],
+            self.features[:count],
+            self.tokens[:count],
+            self.seconds[:count],
+        )
+
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
         keep = [i for i, u in enumerate(self.utterances) if u.name in names]

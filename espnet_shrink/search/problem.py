@@ -100,7 +100,9 @@ class Problem:
 
     def largest_rank(self, site: Site) -> int:
         """The largest rank that is worth having: above it, dense is smaller, or faster."""
-        return site.largest_useful_rank if self.speed is None else self.speed.break_even(site)
+        if self.speed is None:
+            return site.largest_useful_rank
+        return self.speed.break_evens[site.name]
 
 
 def largest_within_budget(problem: Problem, plan_at: Callable[[float], Plan]) -> Plan:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.latency import Latency
-from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.plan import DENSE, Plan
 from espnet_shrink.search.space import SearchSpace
 
 
@@ -50,9 +51,10 @@ class SpeedLimit:
         """How far `plan` is above the limit, relative to it."""
         return self.latency.rtf(plan) / self.most_rtf - 1.0
 
-    def break_even(self, site: Site) -> int:
-        """The largest rank that is smaller and faster than dense."""
-        return self.latency.break_even(site)
+    @functools.cached_property
+    def break_evens(self) -> dict[str, int]:
+        """Site -> the largest rank that is smaller and faster than dense."""
+        return {site.name: self.latency.break_even(site) for site in self.latency.prices.sites}
 
 
 def only_faster(space: SearchSpace, speed: SpeedLimit) -> SearchSpace:
@@ -60,6 +62,6 @@ def only_faster(space: SearchSpace, speed: SpeedLimit) -> SearchSpace:
     kept = {}
     for site in speed.latency.prices.sites:
         low, high = space.ranges[site.name]
-        slower = low != DENSE and int(low) > speed.break_even(site)
+        slower = low != DENSE and int(low) > speed.break_evens[site.name]
         kept[site.name] = (DENSE, DENSE) if slower else (low, high)
     return SearchSpace(kept)
