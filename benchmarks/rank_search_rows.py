@@ -1,4 +1,4 @@
-"""What rank_search.py can compare: searchers, REINFORCE less a device of its, rewards, spaces."""
+"""What rank_search.py can compare: searchers, REINFORCE less a device of it, rewards, spaces."""
 
 from __future__ import annotations
 
@@ -46,15 +46,14 @@ SEARCHERS = {
 
 DEVICES = {
     "reinforce": Row(),
-    "from the uniform plan": Row(constants={"RULES": {"uniform": uniform}, "SCAN_LEVELS": 10**9}),
-    "no scan": Row(constants={"SCAN_LEVELS": 10**9}),
-    "no elite": Row(constants={"ELITE_WEIGHT": 0.0}),
-    "no prior over offsets": Row(constants={"PRIOR_WIDTH": 1e9}),
-    "no entropy bonus": Row(settings={"entropy_weight": 0.0}),
-    "no learning": Row(settings={"learning_rate": 1e-9}),
-    "one rollout an update": Row(settings={"rollouts": 1}),
-    "20 rollouts an update": Row(settings={"rollouts": 20}),
+    "from the uniform plan": Row(constants={"RULES": {"uniform": uniform}}),
+    "no learning": Row(constants={"MEAN_RATE": 0.0, "SPREAD_RATE": 0.0}),
+    "fixed spread": Row(constants={"SPREAD_RATE": 0.0}),
+    "twice the spread": Row(constants={"SPREAD": 0.4}),
+    "4 rollouts an update": Row(settings={"rollouts": 4}),
+    "16 rollouts an update": Row(settings={"rollouts": 16}),
     "no second look on dev": Row(settings={"finalists": 1}),
+    "CMA-ES from the same plan": Row("cma_es_from_rules"),
 }
 
 REWARDS = {

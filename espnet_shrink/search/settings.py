@@ -25,9 +25,7 @@ class SearchSettings:
     rank_multiple: int = 1
     site_limit: float = math.inf
     finalists: int = 10
-    rollouts: int = 6
-    learning_rate: float = 0.03
-    entropy_weight: float = 0.1
+    rollouts: int = 8
     rtf: float = math.inf
     seed: int = 0
 
@@ -37,10 +35,9 @@ class SearchSettings:
         ):  # fmt: skip
             value = getattr(self, name)
             require(value in known, f"unknown {name} {value}: choose of {', '.join(known)}")
-        for name in ("evaluations", "min_rank", "rank_multiple", "finalists", "rollouts"):
+        for name in ("evaluations", "min_rank", "rank_multiple", "finalists"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        require(self.rollouts >= 2, "rollouts must be at least 2: they are compared")
         require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
-        require(self.learning_rate > 0, "learning_rate must be above 0")
         require(self.site_limit >= 0, "site_limit must not be negative")
         require(self.rtf > 0, "rtf must be above 0")
-        require(self.entropy_weight >= 0, "entropy_weight must not be negative")
