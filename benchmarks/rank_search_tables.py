@@ -64,8 +64,9 @@ def plot(document: dict[str, Any], path: Path) -> None:
     """Test WER without retraining against the ratio, a line a searcher."""
     rows = document["rows"]
     ratios = sorted({r["ratio"] for r in rows})
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     searchers = list(dict.fromkeys(r["searcher"] for r in rows))
+    colours = plt.get_cmap("tab20").colors
     for n, searcher in enumerate(searchers):
         cells = [mean_interval(values_of(rows, searcher, ratio, "wer_test")) for ratio in ratios]
         shift = 1 + 0.01 * (n - len(searchers) / 2)  # error bars side by side
@@ -73,12 +74,13 @@ def plot(document: dict[str, Any], path: Path) -> None:
         axes.errorbar(
             [ratio * shift for ratio in ratios], [mean for mean, _ in cells],
             [half for _, half in cells], label=searcher, capsize=2, marker="o", markersize=4,
-            linewidth=2.5 if strong else 1.0, color="black" if strong else None,
+            linewidth=2.5 if strong else 1.0, color="black" if strong else colours[n % 20],
         )  # fmt: skip
     axes.axhline(document["baseline_wer"], color="grey", linestyle=":", label="uncompressed")
     axes.set(xlabel="compression (parameters before / after)", ylabel="test WER, %", yscale="log")
     axes.set_title(f"Rank choice on {document['corpus']}, without retraining")
-    axes.legend(fontsize=8, ncols=2)
+    axes.set_ylim(bottom=0.7 * document["baseline_wer"])
+    figure.legend(fontsize=8, loc="outside right upper")
     with write_atomically(path) as beside:
         figure.savefig(beside, dpi=120)
     plt.close(figure)
