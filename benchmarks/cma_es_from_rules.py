@@ -7,15 +7,13 @@ from cmaes import CMA
 
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
-from espnet_shrink.search.searchers.reinforce import RULES, SPREAD
+from espnet_shrink.search.searchers.reinforce import SPREAD, best_of_rules
 from espnet_shrink.search.settings import SearchSettings
 
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
     """A searcher as run_search takes it."""
-    for name, rule in RULES.items():
-        evaluate([rule(problem)], name)
-    centre = log_sizes_of(problem, evaluate.result.best.plan)
+    centre = log_sizes_of(problem, best_of_rules(problem, evaluate))
     # Its generator takes 32 bits; 0 is not a seed to it but "none given".
     optimizer = CMA(np.zeros(len(centre)), SPREAD, seed=settings.seed % 2**31 + 1)
     while True:

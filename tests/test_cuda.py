@@ -1,10 +1,7 @@
 """Layers on a GPU against torch's own there; each case on the CPU too, where there is no GPU."""
 
-import copy
-
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -27,18 +24,6 @@ def device(request):
     return request.param
 
 
-def multiplied_out(low_rank, dense):
-    """`dense` with the products of the factors of `low_rank`."""
-    state = {}
-    for name, parameter in low_rank.state_dict().items():
-        if name.endswith("_U"):
-            state[name[:-2]] = parameter @ low_rank.state_dict()[f"{name[:-2]}_V"]
-        elif not name.endswith("_V"):
-            state[name] = parameter
-    dense.load_state_dict(state)
-    return dense
-
-
 def sequences(device, packed):
     x = torch.randn(STEPS, BATCH, IN, device=device)
     if not packed:
@@ -55,10 +40,11 @@ def data_of(output):
 @pytest.mark.parametrize("training", [False, True])
 def test_recurrent_layers(device, packed, kinds, training):
     dense_kind, low_rank_kind = kinds
-    dense = dense_kind(IN, HIDDEN, 2, bidirectional=True).to(device)
-    small = low_rank_kind.from_dense(dense, RANKS).to(device)
+    whole = dense_kind(IN, HIDDEN, 2, bidirectional=True).to(device)
+    small = low_rank_kind.from_dense(whole, RANKS)
     assert {p.device.type for p in small.parameters()} == {device}
-    dense = multiplied_out(small, dense)
+    dense = small.to_dense()
+    assert type(dense) is dense_kind
     given = sequences(device, packed)
     with torch.set_grad_enabled(training):
         wanted, found = dense(given)[0], small(given)[0]
@@ -79,8 +65,7 @@ def test_linear_layers_and_cells(device, training):
     x = torch.randn(BATCH, IN, device=device)
     with torch.set_grad_enabled(training):
         found, (h, c) = low_linear(x), low_cell(x)
-        wanted = F.linear(x, low_linear.U.weight @ low_linear.V.weight, linear.bias)
-        states = multiplied_out(low_cell, copy.deepcopy(cell))(x)
+        wanted, states = low_linear.to_dense()(x), low_cell.to_dense()(x)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close((h, c), states, rtol=1e-4, atol=1e-5)
     assert found.device.type == h.device.type == device

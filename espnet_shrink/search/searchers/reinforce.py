@@ -41,11 +41,16 @@ WIDENING = 1.02  # of the spread when a plan comes up again: the policy has sett
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
     """Score the rules' plans, then rollouts that start from the best of them."""
-    for name, rule in RULES.items():
-        evaluate([rule(problem)], name)
-    learner = Reinforce(problem, settings, evaluate.result.best.plan)
+    learner = Reinforce(problem, settings, best_of_rules(problem, evaluate))
     while rollouts := learner.ask(settings.rollouts):
         learner.tell(rollouts, evaluate([r.plan for r in rollouts], "reinforce"))
+
+
+def best_of_rules(problem: Problem, evaluate: Evaluator) -> Plan:
+    """Score the plan of every rule; the best of them."""
+    for name, rule in RULES.items():
+        evaluate([rule(problem)], name)
+    return evaluate.result.best.plan
 
 
 @dataclass(frozen=True)
