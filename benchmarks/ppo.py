@@ -9,7 +9,7 @@ from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
 
-EPISODES = 6  # plans an update learns from, as many as REINFORCE's
+EPISODES = 6  # plans an update learns from
 
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:

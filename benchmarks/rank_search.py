@@ -10,8 +10,9 @@ Trains the recipe's baseline if it is not there, and then 8 epochs more, so that
 A seed chooses the proxy set (from dev) and the random numbers of a search. The best plans of every
 search are scored again on all of dev; the plan chosen there is scored on test once, as factorised
 and, for the first seeds, after one retraining that is the same for all. WER is of greedy decoding,
-the mean over the model's decoders, as in the search. Resumes where it was cut off; what is done is
-kept in EXP_rank_search. Writes JSON, and a table and a plot beside it.
+the mean over the model's decoders, as in the search. Seeds run side by side, one on every core.
+Resumes where it was cut off; what is done is kept in EXP_rank_search. Writes JSON, and a table and
+a plot beside it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import multiprocessing
+import os
 import statistics
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 from about import write_result
 from rank_search_rows import TABLES, Row
 from rank_search_tables import write_tables
@@ -34,7 +39,7 @@ from rank_search_tables import write_tables
 from espnet_shrink.analysis import Analysis, analyse, model_hash
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import find_model, load_model
-from espnet_shrink.files import read_yaml
+from espnet_shrink.files import read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
@@ -50,8 +55,9 @@ from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import make_proxy, open_baseline
 from espnet_shrink.training import retrain
 
-LEARNING_RATE_FACTOR = 0.5
-FURTHER_EPOCHS = 8
+FURTHER_EPOCHS, FURTHER_RATE = 8, 0.5  # times the learning rate of the training before
+RETRAIN_RATE = 0.1  # of that again
+SETTINGS = ("evaluations", "proxy_size", "retrain_epochs")  # that one row shares with the next
 
 
 def wers(scorer: Scorer, plan: Plan | None = None) -> dict[str, float]:
@@ -65,49 +71,47 @@ def mean(by_decoder: dict[str, float]) -> float:
     return statistics.mean(by_decoder.values())
 
 
-def converged(exp: Path, folder: Path) -> Path:
-    """The model of `exp`, trained further."""
+def converged(exp: Path, folder: Path) -> None:
+    """Train the model of `exp` further."""
     start = open_baseline(exp)
     retrain(read_yaml(start.config), start.model.state_dict(), folder, FURTHER_EPOCHS,
-            LEARNING_RATE_FACTOR, 0, {})  # fmt: skip
-    return folder
+            FURTHER_RATE, 0, {})  # fmt: skip
 
 
 class Bench:
-    """One baseline, one test set, and what has been found so far."""
+    """One baseline, one seed, and what has been found so far."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        exp = args.exp or Path(f"exp/asr_{args.corpus}_train_asr_rnn")
-        self.work = Path(f"{exp}_rank_search")
-        self.loaded = open_baseline(args.exp or converged(exp, self.work / "baseline"))
+    def __init__(self, args: argparse.Namespace, seed: int) -> None:
+        self.args, self.seed = args, seed
+        self.work = work_folder(args)
+        self.loaded = open_baseline(args.exp or self.work / "baseline")
         self.dev_folder = Path("dump/raw") / f"dev_{args.corpus}"
         self.dev = extract(self.loaded, self.dev_folder)
         self.test = extract(self.loaded, Path("dump/raw") / f"test_{args.corpus}")
-        self.baseline_wer = wers(Scorer(self.loaded, self.test))
         self.full = sum(p.numel() for p in self.loaded.model.parameters())
         self.base_hash = model_hash(self.loaded.model)
+        self.record = self.work / f"seed{seed}" / args.table / "rows.json"
         self.rows: list[dict[str, Any]] = []
-        if args.json.exists():
-            before = json.loads(args.json.read_text())
-            if before["base_hash"] != self.base_hash:
-                raise SystemExit(f"{args.json} was made with another baseline: choose another file")
+        if self.record.exists():
+            before = json.loads(self.record.read_text())
+            if before["base_hash"] != self.base_hash or before["settings"] != self._settings():
+                raise SystemExit(f"{self.record} is of another baseline or settings: remove it")
             self.rows = before["rows"]
 
-    def run(self) -> None:
-        """Every seed, ratio and entry."""
-        for seed in range(self.args.seeds):
-            proxy = make_proxy(
-                self.loaded, self.dev_folder, self.work / f"seed{seed}" / "proxy",
-                self.args.proxy_size, "ordered", seed,
-            )  # fmt: skip
-            features = extract(self.loaded, proxy.folder)
-            for decomposition in ("whitened", "plain"):
-                rows = [TABLES[self.args.table][name] for name in self.args.rows]
-                if any(row.decomposition == decomposition for row in rows):
-                    self._seed(seed, features, decomposition)
+    def run(self) -> list[dict[str, Any]]:
+        """Every ratio and entry; the rows."""
+        proxy = make_proxy(
+            self.loaded, self.dev_folder, self.work / f"seed{self.seed}" / "proxy",
+            self.args.proxy_size, "ordered", self.seed,
+        )  # fmt: skip
+        features = extract(self.loaded, proxy.folder)
+        for decomposition in ("whitened", "plain"):
+            rows = [TABLES[self.args.table][name] for name in self.args.rows]
+            if any(row.decomposition == decomposition for row in rows):
+                self._compare(features, decomposition)
+        return self.rows
 
-    def _seed(self, seed: int, proxy: FeatureSet, decomposition: str) -> None:
+    def _compare(self, proxy: FeatureSet, decomposition: str) -> None:
         analysis = analyse(self.loaded, proxy, decomposition)
         scored = Scorer(self.loaded, proxy, analysis.decompositions)
         again = Scorer(self.loaded, self.dev, analysis.decompositions)
@@ -124,11 +128,10 @@ class Bench:
             for name in self.args.rows:
                 row = TABLES[self.args.table][name]
                 if row.decomposition == decomposition:
-                    self._row(seed, ratio, name, row, analysis, score_all, again, tested)
+                    self._row(ratio, name, row, analysis, score_all, again, tested)
 
     def _row(
         self,
-        seed: int,
         ratio: float,
         name: str,
         entry: Row,
@@ -137,14 +140,12 @@ class Bench:
         again: Scorer,
         tested: Scorer,
     ) -> None:
-        key = {"searcher": name, "ratio": ratio, "seed": seed}
+        key = {"searcher": name, "ratio": ratio, "seed": self.seed}
         row = next((r for r in self.rows if key.items() <= r.items()), None)
-        folder = (
-            self.work / f"seed{seed}" / self.args.table / f"{ratio:g}x" / name.replace(" ", "_")
-        )
+        folder = self.record.parent / f"{ratio:g}x" / name.replace(" ", "_")
         known = entry.searcher in SEARCHERS
         settings = SearchSettings(
-            **{"seed": seed, "evaluations": self.args.evaluations,
+            **{"seed": self.seed, "evaluations": self.args.evaluations,
                "searcher": entry.searcher if known else "random", **entry.settings}
         )  # fmt: skip
         search = None if known else importlib.import_module(entry.searcher).search
@@ -167,7 +168,7 @@ class Bench:
             }  # fmt: skip
             self.rows.append(row)
             self._save()
-        if row["wer_test_retrained"] is None and seed < self.args.retrained_seeds:
+        if row["wer_test_retrained"] is None and self.seed < self.args.retrained_seeds:
             row["wer_test_retrained"] = self._retrained(folder, analysis)
             self._save()
         print(json.dumps(row), flush=True)
@@ -177,20 +178,49 @@ class Bench:
         factorise(model, plan, factors_of(plan, analysis.decompositions))
         changes = adapter_config(adapter_conf(plan, self.base_hash))
         retrain(read_yaml(self.loaded.config), model.state_dict(), folder / "retrained",
-                self.args.retrain_epochs, LEARNING_RATE_FACTOR, 0, changes)  # fmt: skip
+                self.args.retrain_epochs, RETRAIN_RATE, 0, changes)  # fmt: skip
         small = load_model(*find_model(folder / "retrained"))
         return mean(wers(Scorer(small, self.test)))
 
+    def _settings(self) -> dict[str, int]:
+        return {name: getattr(self.args, name) for name in SETTINGS}
+
     def _save(self) -> None:
-        document = {
-            "baseline_wer": mean(self.baseline_wer),
-            "baseline_wer_by_decoder": self.baseline_wer,
-            "decoder": "greedy, mean of " + " and ".join(self.baseline_wer),
-            "corpus": self.args.corpus, "params": self.full, "evaluations": self.args.evaluations,
-            "proxy_size": self.args.proxy_size, "retrain_epochs": self.args.retrain_epochs,
-            "base_hash": self.base_hash, "rows": self.rows,
-        }  # fmt: skip
-        write_result(self.args.json, **document)
+        document = {"base_hash": self.base_hash, "settings": self._settings(), "rows": self.rows}
+        write_text(self.record, json.dumps(document, indent=1) + "\n")
+
+
+def work_folder(args: argparse.Namespace) -> Path:
+    """Where what is done is kept."""
+    return Path(f"{args.exp or default_exp(args.corpus)}_rank_search")
+
+
+def default_exp(corpus: str) -> Path:
+    """Where the recipe trains."""
+    return Path(f"exp/asr_{corpus}_train_asr_rnn")
+
+
+def pin(cores: Any) -> None:
+    """Give this process a core of its own, and so whatever it starts."""
+    os.sched_setaffinity(0, {cores.get()})
+    torch.set_num_threads(1)
+
+
+def rows_of(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+    """Run one seed."""
+    return Bench(args, seed).run()
+
+
+def run_seeds(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All seeds, as many at a time as there are cores."""
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+    workers = min(args.seeds, len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(workers, spawn, pin, (cores,)) as pool:
+        found = pool.map(rows_of, [args] * args.seeds, range(args.seeds))
+        return [row for rows in found for row in rows]
 
 
 def main() -> None:
@@ -206,7 +236,7 @@ def main() -> None:
     parser.add_argument("--table", choices=TABLES, default="searchers", help="what is compared")
     parser.add_argument("--rows", nargs="+", help="of the table; by default all")
     parser.add_argument("--retrained_seeds", type=int, default=1)
-    parser.add_argument("--retrain_epochs", type=int, default=1)
+    parser.add_argument("--retrain_epochs", type=int, default=2)
     parser.add_argument("--json", type=Path, help="by default rank_search_CORPUS.json, here")
     args = parser.parse_args()
     table = TABLES[args.table]
@@ -222,7 +252,17 @@ def main() -> None:
         subprocess.run(
             ["./run.sh", "--corpus", args.corpus, *digits, "--stop_stage", "11"], check=True
         )
-    Bench(args).run()
+        converged(default_exp(args.corpus), work_folder(args) / "baseline")
+    rows = run_seeds(args)
+    model = open_baseline(args.exp or work_folder(args) / "baseline")
+    baseline = wers(Scorer(model, extract(model, Path("dump/raw") / f"test_{args.corpus}")))
+    write_result(
+        args.json, baseline_wer=mean(baseline), baseline_wer_by_decoder=baseline,
+        decoder="greedy, mean of " + " and ".join(baseline), corpus=args.corpus,
+        params=sum(p.numel() for p in model.model.parameters()), evaluations=args.evaluations,
+        proxy_size=args.proxy_size, retrain_epochs=args.retrain_epochs,
+        base_hash=model_hash(model.model), rows=rows,
+    )  # fmt: skip
     print(write_tables(args.json))
 
 
