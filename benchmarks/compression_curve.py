@@ -5,12 +5,12 @@
         --exp exp/asr_digits_train_asr_rnn [--targets 5 7 10 14] [--json FILE]
 
 EXP is first trained on until it has converged, as rank_search.py does it. From there a model is
-factorised once, at ranks that a search has found, and retrained for 2 epochs at a tenth of that
-training's rate; the control is retrained in the same way, uncompressed. A small dense model has the
-widths of EXP times one factor, so that it has no fewer parameters than the compressed one, and has
-gone through all of this training from scratch. All are decoded by ESPnet's stage 12. Intervals are
-bootstrap ones over utterances; that of the difference to the control is paired. Resumes where it
-was cut off; what is done is kept in EXP_curve.
+factorised once, at ranks that a search of 100 plans has found, and retrained for 2 epochs at a
+tenth of that training's rate; the control is retrained in the same way, uncompressed. A small dense
+model has the widths of EXP times one factor, so that it has no fewer parameters than the compressed
+one, and has gone through all of this training from scratch. All are decoded by ESPnet's stage 12.
+Intervals are bootstrap ones over utterances; that of the difference to the control is paired.
+Resumes where it was cut off; what is done is kept in EXP_curve.
 """
 
 from __future__ import annotations
@@ -123,8 +123,7 @@ class Curve:
             learning_rate_factor=RETRAIN_RATE, wer_limit_absolute=100.0, control=False,
         )  # fmt: skip
         out = self.work / f"{target:g}x"
-        search = SearchSettings(evaluations=self.args.evaluations)
-        run_rounds(self.baseline, proxy.folder, self.dev, out, settings, search)
+        run_rounds(self.baseline, proxy.folder, self.dev, out, settings, SearchSettings())
         return out / "round1"
 
     def small_dense(self, target: float, params: int) -> Path:
@@ -221,15 +220,13 @@ def main() -> None:
     parser.add_argument("--exp", type=Path, required=True)
     parser.add_argument("--corpus", choices=["digits", "mini"], required=True)
     parser.add_argument("--targets", type=float, nargs="+", default=[5.0, 7.0, 10.0, 14.0])
-    parser.add_argument("--evaluations", type=int, default=300, help="proxy scores per search")
     parser.add_argument("--json", type=Path, help="by default compression_curve_CORPUS.json, here")
     args = parser.parse_args()
     path = args.json or Path(f"compression_curve_{args.corpus}.json")
     points = Curve(args).points()
     write_text(path.with_suffix(".md"), table(points))
     plot(points, args.corpus, path.with_suffix(".png"))
-    write_result(path, corpus=args.corpus, evaluations=args.evaluations,
-                 rows=[asdict(p) for p in points])  # fmt: skip
+    write_result(path, corpus=args.corpus, rows=[asdict(p) for p in points])
     print(table(points))
 
 

@@ -39,12 +39,12 @@ def cell(values: list[float]) -> str:
     return f"{mean:.2f} ± {half:.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
-def table(document: dict[str, Any]) -> str:
-    """Test WER by searcher and ratio, without and with retraining."""
+def table(document: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """Figures by searcher and ratio, a column for every key and ratio that there is."""
     rows = document["rows"]
     ratios = sorted({r["ratio"] for r in rows})
     searchers = list(dict.fromkeys(r["searcher"] for r in rows))
-    columns = [(ratio, key) for key in ("wer_test", "wer_test_retrained") for ratio in ratios
+    columns = [(ratio, key) for key in keys for ratio in ratios
                if any(values_of(rows, s, ratio, key) for s in searchers)]  # fmt: skip
     heads = [f"{ratio:g}x" + (" retrained" if "retrained" in key else "") for ratio, key in columns]
     lines = ["|searcher|plans|" + "|".join(heads) + "|", "|---|---:|" + "---:|" * len(heads)]
@@ -52,11 +52,19 @@ def table(document: dict[str, Any]) -> str:
         plans = max(r["evaluations"] for r in rows if r["searcher"] == searcher)
         cells = [cell(values_of(rows, searcher, ratio, key)) for ratio, key in columns]
         lines.append(f"|{searcher}|{plans}|" + "|".join(cells) + "|")
-    seeds = len({r["seed"] for r in rows})
+    return "\n".join(lines)
+
+
+def page(document: dict[str, Any]) -> str:
+    """Test WER without and with retraining, and what the searches saw."""
+    seeds = len({r["seed"] for r in document["rows"]})
     return "\n".join(
         [f"Test WER (%, {document['decoder']}) on {document['corpus']}; the uncompressed model "
          f"({document['params'] / 1e6:.2f} M parameters) has {document['baseline_wer']:.2f}. "
-         f"Mean and 95 % interval over {seeds} seeds, where there are several.", "", *lines, ""]
+         f"Mean and 95 % interval over {seeds} seeds, where there are several.", "",
+         table(document, ("wer_test", "wer_test_retrained")), "",
+         "Errors on dev, by which the last choice is made (%, (WER + 3 CER) / 4), not retrained:",
+         "", table(document, ("errors_dev",)), ""]
     )  # fmt: skip
 
 
@@ -80,6 +88,8 @@ def plot(document: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="compression (parameters before / after)", ylabel="test WER, %", yscale="log")
     axes.set_title(f"Rank choice on {document['corpus']}, without retraining")
     axes.set_ylim(bottom=0.7 * document["baseline_wer"])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "235" else "")
     figure.legend(fontsize=8, loc="outside right upper")
     with write_atomically(path) as beside:
         figure.savefig(beside, dpi=120)
@@ -89,7 +99,7 @@ def plot(document: dict[str, Any], path: Path) -> None:
 def write_tables(path: Path) -> str:
     """Write FILE.md and FILE.png beside FILE.json; gives the table."""
     document = json.loads(path.read_text())
-    text = table(document)
+    text = page(document)
     write_text(path.with_suffix(".md"), text)
     plot(document, path.with_suffix(".png"))
     return text
