@@ -131,8 +131,10 @@ def test_one_training_step_is_that_of_the_factors_multiplied_out(small, batch):
     assert any(not torch.equal(after[n], before[n]) for n in after if n.endswith("_U"))
     close(factored(**batch)[0], stepped(**batch)[0], 1e-4)
     encoded = [m.eval().encode(batch["speech"], batch["speech_lengths"])[0]
-               for m in (factored, stepped)]  # fmt: skip
-    close(encoded[0], encoded[1], 1e-4)
+               for m in (factored, stepped, dense)]  # fmt: skip
+    # Gradients in float32 differ by processor; the step itself moves the output much further.
+    close(encoded[0], encoded[1], 1e-3)
+    assert (encoded[2] - encoded[1]).abs().max() > 0.1
 
 
 def test_espnets_zip_unpacks_to_a_model_that_decodes_the_same(small, recipe):

@@ -187,9 +187,12 @@ def test_a_forked_process_computes_the_same(monkeypatch):
     monkeypatch.setattr(inference, "LEAST_MACS", 0)
     lstm, x = factored(), given("packed")
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    # torch's own threads do not survive a fork on every processor; ours must.
+    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     try:
         expected = unrecorded(lstm, x)  # leaves threads that the child will not have
+        assert inference._threads.cache_info().currsize
         receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
 
         def child():
