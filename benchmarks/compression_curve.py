@@ -27,7 +27,7 @@ from typing import Any
 import matplotlib
 import yaml
 from about import write_result
-from rank_search import FURTHER_EPOCHS, FURTHER_RATE, RETRAIN_RATE, converged
+from rank_search import FURTHER_EPOCHS, FURTHER_RATE, RETRAIN_EPOCHS, RETRAIN_RATE, converged
 
 from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.models import find_model
@@ -43,7 +43,6 @@ from espnet_shrink.training import retrain, run_trainer
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-RETRAIN_EPOCHS = 2
 WIDTHS = {"encoder_conf": ("hidden_size", "output_size"), "decoder_conf": ("hidden_size",)}
 
 

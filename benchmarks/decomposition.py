@@ -18,34 +18,20 @@ from pathlib import Path
 from about import write_result
 from decompositions import WAYS, Materials
 from rank_search_tables import mean_interval
+from retrained import retrained
 from tqdm import tqdm
 
-from espnet_shrink.analysis import analyse, model_hash, observe
-from espnet_shrink.compat.hooks import adapter_config
-from espnet_shrink.compat.models import LoadedModel, find_model, load_model
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import adapter_conf, plan_of
-from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.score import Score, Scorer
+from espnet_shrink.analysis import analyse, observe
+from espnet_shrink.proxy.features import extract
+from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import make_proxy, open_baseline
-from espnet_shrink.training import retrain
 
 LEARNING_RATE_FACTOR = 0.5
 MIN_RANK = 4
 UNSHARED = "joint"  # our layers would train its shared factor apart
-
-
-def retrained(exp: Path, small: LoadedModel, folder: Path, test: FeatureSet) -> Score:
-    """Test errors after one epoch."""
-    base = open_baseline(exp)
-    plan = plan_of(small.model)
-    changes = adapter_config(adapter_conf(plan, model_hash(base.model)))
-    retrain(read_yaml(base.config), small.model.state_dict(), folder, 1, LEARNING_RATE_FACTOR, 0,
-            changes)  # fmt: skip
-    return Scorer(load_model(*find_model(folder)), test).score()
 
 
 def main() -> None:
@@ -82,9 +68,8 @@ def main() -> None:
                        "compression": full / found.params, "wer_test": score.wer,
                        "cer_test": score.cer, "wer_test_retrained": None}  # fmt: skip
                 if seed == 0 and ratio == args.retrained_ratio and name != UNSHARED:
-                    row["wer_test_retrained"] = retrained(
-                        args.exp, found.loaded, work / name, test
-                    ).wer
+                    after = retrained(loaded, found.loaded, work / name, 1, LEARNING_RATE_FACTOR)
+                    row["wer_test_retrained"] = Scorer(after, test).score().wer
                 rows.append(row)
     heads = [f"{ratio:g}x" for ratio in args.ratios]
     print(f"uncompressed: test WER {baseline.wer:.2f}\n")

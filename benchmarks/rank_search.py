@@ -35,12 +35,11 @@ import torch
 from about import write_result
 from rank_search_rows import TABLES, Row
 from rank_search_tables import write_tables
+from retrained import retrained
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
-from espnet_shrink.compat.hooks import adapter_config
-from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.files import read_yaml, write_text
-from espnet_shrink.lowrank.build import adapter_conf, factorise
+from espnet_shrink.lowrank.build import factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet, extract
@@ -56,7 +55,7 @@ from espnet_shrink.stages import make_proxy, open_baseline
 from espnet_shrink.training import retrain
 
 FURTHER_EPOCHS, FURTHER_RATE = 8, 0.5  # times the learning rate of the training before
-RETRAIN_RATE = 0.1  # of that again
+RETRAIN_EPOCHS, RETRAIN_RATE = 2, 0.1  # times that again
 SETTINGS = ("evaluations", "proxy_size", "retrain_epochs")  # that one row shares with the next
 
 
@@ -84,7 +83,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace, seed: int) -> None:
         self.args, self.seed = args, seed
         self.work = work_folder(args)
-        self.loaded = open_baseline(args.exp or self.work / "baseline")
+        self.loaded = open_baseline(baseline_folder(args))
         self.dev_folder = Path("dump/raw") / f"dev_{args.corpus}"
         self.dev = extract(self.loaded, self.dev_folder)
         self.test = extract(self.loaded, Path("dump/raw") / f"test_{args.corpus}")
@@ -174,13 +173,12 @@ class Bench:
         print(json.dumps(row), flush=True)
 
     def _retrained(self, folder: Path, analysis: Analysis) -> float:
-        plan, model = Plan.load(folder / "plan.yaml"), self.loaded.copy().model
-        factorise(model, plan, factors_of(plan, analysis.decompositions))
-        changes = adapter_config(adapter_conf(plan, self.base_hash))
-        retrain(read_yaml(self.loaded.config), model.state_dict(), folder / "retrained",
-                self.args.retrain_epochs, RETRAIN_RATE, 0, changes)  # fmt: skip
-        small = load_model(*find_model(folder / "retrained"))
-        return mean(wers(Scorer(small, self.test)))
+        plan, small = Plan.load(folder / "plan.yaml"), self.loaded.copy()
+        factorise(small.model, plan, factors_of(plan, analysis.decompositions))
+        after = retrained(
+            self.loaded, small, folder / "retrained", self.args.retrain_epochs, RETRAIN_RATE
+        )
+        return mean(wers(Scorer(after, self.test)))
 
     def _settings(self) -> dict[str, int]:
         return {name: getattr(self.args, name) for name in SETTINGS}
@@ -193,6 +191,11 @@ class Bench:
 def work_folder(args: argparse.Namespace) -> Path:
     """Where what is done is kept."""
     return Path(f"{args.exp or default_exp(args.corpus)}_rank_search")
+
+
+def baseline_folder(args: argparse.Namespace) -> Path:
+    """The model that is compressed."""
+    return args.exp or work_folder(args) / "baseline"
 
 
 def default_exp(corpus: str) -> Path:
@@ -215,10 +218,10 @@ def run_seeds(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All seeds, as many at a time as there are cores."""
     spawn = multiprocessing.get_context("spawn")
     cores = spawn.Queue()
-    for core in sorted(os.sched_getaffinity(0)):
+    available = os.sched_getaffinity(0)
+    for core in sorted(available):
         cores.put(core)
-    workers = min(args.seeds, len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(workers, spawn, pin, (cores,)) as pool:
+    with ProcessPoolExecutor(min(args.seeds, len(available)), spawn, pin, (cores,)) as pool:
         found = pool.map(rows_of, [args] * args.seeds, range(args.seeds))
         return [row for rows in found for row in rows]
 
@@ -236,7 +239,7 @@ def main() -> None:
     parser.add_argument("--table", choices=TABLES, default="searchers", help="what is compared")
     parser.add_argument("--rows", nargs="+", help="of the table; by default all")
     parser.add_argument("--retrained_seeds", type=int, default=1)
-    parser.add_argument("--retrain_epochs", type=int, default=2)
+    parser.add_argument("--retrain_epochs", type=int, default=RETRAIN_EPOCHS)
     parser.add_argument("--json", type=Path, help="by default rank_search_CORPUS.json, here")
     args = parser.parse_args()
     table = TABLES[args.table]
@@ -252,9 +255,9 @@ def main() -> None:
         subprocess.run(
             ["./run.sh", "--corpus", args.corpus, *digits, "--stop_stage", "11"], check=True
         )
-        converged(default_exp(args.corpus), work_folder(args) / "baseline")
+        converged(default_exp(args.corpus), baseline_folder(args))
     rows = run_seeds(args)
-    model = open_baseline(args.exp or work_folder(args) / "baseline")
+    model = open_baseline(baseline_folder(args))
     baseline = wers(Scorer(model, extract(model, Path("dump/raw") / f"test_{args.corpus}")))
     write_result(
         args.json, baseline_wer=mean(baseline), baseline_wer_by_decoder=baseline,

@@ -16,22 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from about import write_result
+from rank_search import RETRAIN_RATE
+from rank_search_rows import SEARCHERS
+from retrained import retrained
 from scipy.stats import kendalltau
 
-from espnet_shrink.analysis import analyse, model_hash
-from espnet_shrink.compat.hooks import adapter_config
+from espnet_shrink.analysis import analyse
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import adapter_conf, factorise
+from espnet_shrink.lowrank.build import factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.stages import open_baseline
-from espnet_shrink.training import retrain
 
 UPDATES = 20
-LEARNING_RATE_FACTOR = 0.1
 
 
 def errors(loaded: LoadedModel, dev: FeatureSet) -> float:
@@ -51,29 +50,24 @@ def main() -> None:
     dev = extract(base, Path("dump/raw") / f"dev_{args.corpus}")
     proxy = extract(base, work / "seed0" / "proxy")
     found = {way: analyse(base, proxy, way).decompositions for way in ("whitened", "plain")}
+    # rank_search.py's folder of a row -> how its weights were decomposed
+    decompositions = {name.replace(" ", "_"): row.decomposition for name, row in SEARCHERS.items()}
     rows: list[dict[str, Any]] = []
     for done in sorted(work.glob("seed0/searchers/*/*/retrained/.trained")):
         folder = done.parent.parent
-        plan, way = (
-            Plan.load(folder / "plan.yaml"),
-            "plain" if "plain" in folder.name else "whitened",
-        )
+        plan = Plan.load(folder / "plan.yaml")
         small = base.copy()
-        factorise(small.model, plan, factors_of(plan, found[way]))
+        factorise(small.model, plan, factors_of(plan, found[decompositions[folder.name]]))
         start = time.perf_counter()
         before = errors(small, dev)
         score_s = time.perf_counter() - start
-        changes = {
-            **adapter_config(adapter_conf(plan, model_hash(base.model))),
-            "num_iters_per_epoch": UPDATES,
-        }
         start = time.perf_counter()
-        retrain(read_yaml(base.config), small.model.state_dict(), folder / "recovered", 1,
-                LEARNING_RATE_FACTOR, 0, changes)  # fmt: skip
+        recovered = retrained(base, small, folder / "recovered", 1, RETRAIN_RATE,
+                              num_iters_per_epoch=UPDATES)  # fmt: skip
         recovery_s = time.perf_counter() - start
         row = {
             "searcher": folder.name, "ratio": float(folder.parent.name[:-1]), "before": before,
-            "after_recovery": errors(load_model(*find_model(folder / "recovered")), dev),
+            "after_recovery": errors(recovered, dev),
             "after_retraining": errors(load_model(*find_model(folder / "retrained")), dev),
             "score_s": score_s, "recovery_s": recovery_s,
         }  # fmt: skip

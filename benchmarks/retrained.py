@@ -1,0 +1,35 @@
+"""One retraining of a factorised model, the same for all that are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from espnet_shrink.analysis import model_hash
+from espnet_shrink.compat.hooks import adapter_config
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.files import read_yaml
+from espnet_shrink.lowrank.build import adapter_conf, plan_of
+from espnet_shrink.training import retrain
+
+
+def retrained(
+    base: LoadedModel,
+    small: LoadedModel,
+    folder: Path,
+    epochs: int,
+    learning_rate_factor: float,
+    **config: Any,
+) -> LoadedModel:
+    """`small`, which is `base` factorised, after `epochs` in `folder`; resumes.
+
+    Args:
+        config: further changes of the config of `base`.
+    """
+    changes = {
+        **config,
+        **adapter_config(adapter_conf(plan_of(small.model), model_hash(base.model))),
+    }
+    retrain(read_yaml(base.config), small.model.state_dict(), folder, epochs, learning_rate_factor,
+            0, changes)  # fmt: skip
+    return load_model(*find_model(folder))
