@@ -87,7 +87,7 @@ def test_a_missing_file_is_named(data, name):
 
 @pytest.mark.parametrize("name", ["wav.scp", "text", "utt2spk"])
 def test_an_empty_file_is_named(data, name):
-    (data / name).write_text("\n  \n")
+    (data / name).write_text("")
     assert f"{data / name} is empty" in message_of(read_folder, data)
 
 
@@ -115,7 +115,7 @@ def test_a_line_without_audio_is_named(data, name):
 @pytest.mark.parametrize("name", ["wav.scp", "text", "utt2spk"])
 def test_a_key_twice_is_named_with_its_file(data, name):
     edit(data / name, "^(s1-b .*)\n", r"\1\n\1\n")
-    assert f"{data / name} has s1-b twice" in message_of(read_folder, data)
+    assert f"{data / name}, line 3: s1-b is there twice" in message_of(read_folder, data)
     assert "twice" in message_of(read_table, data / name)
 
 

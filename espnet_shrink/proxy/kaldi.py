@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import codecs
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +13,14 @@ import soundfile
 
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
+from espnet_shrink.proxy.archive import open_audio, split_entry
+
+LONGEST_FRAMES = 2**40  # a header that says more does not know
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One line of wav.scp, text and utt2spk."""
+    """One line of wav.scp, text and utt2spk; `audio` is a file, or an ARCHIVE:OFFSET."""
 
     name: str
     audio: str
@@ -23,29 +28,72 @@ class Utterance:
     speaker: str
 
 
-def read_table(path: Path) -> dict[str, str]:
-    """A file of `key value...` lines; the value may be empty.
+@dataclass(frozen=True)
+class AudioHeader:
+    """What the header of an audio file says."""
+
+    frames: int
+    rate_hz: int
+    channels: int
+
+
+def read_table(path: str | Path, values: bool = False) -> dict[str, str]:
+    """A file of `key value...` lines, read as ESPnet's own `read_2columns_text` reads it.
+
+    Spaces and tabs part the key from its value; any other white space is part of the value. What
+    ESPnet stumbles over, or takes for something else, is refused.
+
+    Args:
+        values: refuse a key without a value.
 
     Raises:
-        ShrinkError: no such file, not UTF-8, empty, or a key twice.
+        ShrinkError: the file cannot be read, is empty, is not UTF-8 or begins with a byte order
+            mark; a blank line, a key twice, or another white space than these behind a key.
     """
-    if not path.is_file():
-        raise ShrinkError(f"no such file: {path} (a Kaldi-style folder has wav.scp and text)")
     table: dict[str, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ShrinkError(f"{path} is not UTF-8 text: convert it") from error
-    for line in lines:
-        if not line.strip():
-            continue
-        key, value = (*line.split(maxsplit=1), "")[:2]
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}, line {number}"
+        parts = line.rstrip().split(maxsplit=1)
+        if not parts:
+            raise ShrinkError(f"{where} is blank: remove it")
+        key, value = (*parts, "")[:2]
+        if "\0" in line:
+            raise ShrinkError(f"{where} holds a NUL character: save the file as UTF-8 text")
+        behind = line.lstrip()[len(key) : len(key) + 1]
+        if behind not in ("", " ", "\t", "\n"):
+            raise ShrinkError(
+                f"{where}: white space U+{ord(behind):04X} stands behind {key}: part a name from "
+                "what follows by a space or a tab"
+            )
+        if values and not value:
+            raise ShrinkError(f"{where}: nothing follows {key}: complete the line or remove it")
         if key in table:
-            raise ShrinkError(f"{path} has {key} twice: remove one")
-        table[key] = value.strip()
+            raise ShrinkError(f"{where}: {key} is there twice: remove one")
+        table[key] = value
     if not table:
         raise ShrinkError(f"{path} is empty")
     return table
+
+
+def _lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file, ended as Python's own text files end them."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise ShrinkError(f"no such file: {path}") from error
+    except OSError as error:
+        raise ShrinkError(f"{path} cannot be read: {error.strerror}") from error
+    if content.startswith(codecs.BOM_UTF8):
+        raise ShrinkError(
+            f"{path}, line 1 begins with a byte order mark, which ESPnet takes for a part of the "
+            "first name: save the file as UTF-8 without it"
+        )
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise ShrinkError(f"{path} is not UTF-8 text at line {number}: convert it") from error
+    yield from io.StringIO(text, newline=None)
 
 
 def read_folder(folder: str | Path) -> list[Utterance]:
@@ -59,10 +107,19 @@ def read_folder(folder: str | Path) -> list[Utterance]:
     if not data.is_dir():
         raise ShrinkError(f"no such data folder: {data}")
     if (data / "segments").exists():
-        raise ShrinkError(f"{data} has segments: format it first (stage 3 of asr.sh)")
-    audio, text = read_table(data / "wav.scp"), read_table(data / "text")
+        raise ShrinkError(
+            f"{data} has segments: write each utterance to a file of its own first, as ESPnet's "
+            "format_wav_scp.py does"
+        )
+    for name in ("wav.scp", "text"):
+        if not (data / name).exists():
+            raise ShrinkError(
+                f"no such file: {data / name} (a Kaldi-style folder has wav.scp and text)"
+            )
+    audio, text = read_table(data / "wav.scp", values=True), read_table(data / "text")
     own = {name: name for name in audio}  # without utt2spk everyone speaks once
-    speakers = read_table(data / "utt2spk") if (data / "utt2spk").exists() else own
+    utt2spk = data / "utt2spk"
+    speakers = read_table(utt2spk, values=True) if utt2spk.exists() else own
     for name, table in (("text", text), ("utt2spk", speakers)):
         for here, there, lacking in (("wav.scp", name, audio.keys() - table.keys()),
                                      (name, "wav.scp", table.keys() - audio.keys())):  # fmt: skip
@@ -72,14 +129,18 @@ def read_folder(folder: str | Path) -> list[Utterance]:
                     f"({len(lacking)} such): make the files agree"
                 )
     utterances = []
-    for name, path in audio.items():
-        if path.endswith("|"):
-            raise ShrinkError(f"{data}/wav.scp: {name} is a pipe: format it first (stage 3)")
-        if not Path(path).is_file():
-            raise ShrinkError(f"{data}/wav.scp: audio of {name} is missing: {path}")
+    for name, entry in audio.items():
+        if entry.endswith("|") or entry.startswith("|"):
+            raise ShrinkError(
+                f"{data}/wav.scp: {name} is a pipe, and commands of a data folder are not run: "
+                "write what it gives to a file, as ESPnet's format_wav_scp.py does"
+            )
+        archive = split_entry(entry)
+        if not Path(archive[0] if archive else entry).is_file():
+            raise ShrinkError(f"{data}/wav.scp: audio of {name} is missing: {entry}")
         if not text[name]:
             raise ShrinkError(f"{data}/text: {name} has no text: add it or drop the utterance")
-        utterances.append(Utterance(name, path, text[name], speakers[name]))
+        utterances.append(Utterance(name, entry, text[name], speakers[name]))
     return utterances
 
 
@@ -99,23 +160,77 @@ def write_folder(folder: Path, utterances: Iterable[Utterance]) -> None:
         write_text(folder / name, "\n".join(content) + "\n")
 
 
-def read_audio(utterance: Utterance, rate_hz: int) -> np.ndarray:
-    """The samples of an utterance, (T,) float32.
+def espnet_data_type(utterances: Sequence[Utterance]) -> str:
+    """What ESPnet calls the audio of these in `*_data_path_and_name_and_type`.
 
     Raises:
-        ShrinkError: not readable as audio, empty, several channels, or another sampling rate.
+        ShrinkError: some are files and some are in archives, which ESPnet cannot read together.
+    """
+    in_archives = {split_entry(u.audio) is not None: u.name for u in reversed(utterances)}
+    if len(in_archives) == 2:
+        raise ShrinkError(
+            f"audio of {in_archives[True]} is in an archive and audio of {in_archives[False]} is "
+            "a file: ESPnet reads a wav.scp of one kind only"
+        )
+    return "kaldi_ark" if True in in_archives else "sound"
+
+
+def audio_header(utterance: Utterance) -> AudioHeader:
+    """Length, sampling rate and channels of an utterance, from the header of its audio alone.
+
+    Raises:
+        ShrinkError: not readable as audio, or a header that does not say the length.
     """
     try:
-        samples, rate = soundfile.read(utterance.audio, dtype="float32")
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ShrinkError(f"cannot read {utterance.audio} of {utterance.name} as audio") from error
-    if rate != rate_hz:
+        with open_audio(utterance.audio) as (audio, _):
+            return _header(utterance, audio)
+    except ShrinkError:
+        raise
+    except Exception as error:  # libsndfile's, numpy's and the system's are many
+        raise _unreadable(utterance, error) from error
+
+
+def read_audio(utterance: Utterance, rate_hz: int) -> np.ndarray:
+    """The samples of an utterance, (T,) float32, as ESPnet gives them to its models.
+
+    Raises:
+        ShrinkError: not readable as audio, empty, several channels, another sampling rate, or
+            samples that are no numbers.
+    """
+    what = f"{utterance.audio} of {utterance.name}"
+    try:
+        with open_audio(utterance.audio) as (audio, kind):
+            header = _header(utterance, audio)
+            samples = audio.read(dtype=kind).astype(np.float32, copy=False)
+    except ShrinkError:
+        raise
+    except Exception as error:
+        raise _unreadable(utterance, error) from error
+    if header.rate_hz != rate_hz:
         raise ShrinkError(
-            f"{utterance.audio} of {utterance.name} is sampled at {rate} Hz, the model wants "
-            f"{rate_hz} Hz: resample it (stage 3 of asr.sh does)"
+            f"{what} is sampled at {header.rate_hz} Hz, the model wants {rate_hz} Hz: resample it"
         )
-    if samples.ndim != 1:
-        raise ShrinkError(f"{utterance.audio} of {utterance.name} has several channels: give one")
+    if header.channels != 1:
+        raise ShrinkError(f"{what} has several channels: give one")
     if not len(samples):
-        raise ShrinkError(f"{utterance.audio} of {utterance.name} holds no samples: drop it")
+        raise ShrinkError(f"{what} holds no samples: drop it")
+    if not np.isfinite(samples).all():
+        raise ShrinkError(f"{what} holds samples that are no numbers (NaN or infinite): mend it")
     return samples
+
+
+def _header(utterance: Utterance, audio: soundfile.SoundFile) -> AudioHeader:
+    if audio.frames > LONGEST_FRAMES:  # an encoder that wrote to a pipe could not go back
+        raise ShrinkError(
+            f"the header of {utterance.audio} of {utterance.name} does not say how long it is: "
+            "convert it to a file again"
+        )
+    return AudioHeader(audio.frames, audio.samplerate, audio.channels)
+
+
+def _unreadable(utterance: Utterance, error: Exception) -> ShrinkError:
+    detail = " ".join(str(getattr(error, "error_string", None) or error).split())
+    return ShrinkError(
+        f"cannot read {utterance.audio} of {utterance.name} as audio: "
+        f"{detail or type(error).__name__}"
+    )
