@@ -34,7 +34,8 @@ from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.compat.trainer import train_command, training_config
 from espnet_shrink.files import read_yaml, write_atomically, write_text
-from espnet_shrink.report.wer import Scores, bootstrap_interval, paired_interval, read_text, score
+from espnet_shrink.proxy.kaldi import read_table
+from espnet_shrink.report.wer import Scores, bootstrap_interval, paired_interval, score
 from espnet_shrink.rounds import RoundsSettings, run_rounds
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.stages import make_proxy, open_baseline
@@ -112,7 +113,7 @@ class Curve:
         self.first_config = read_yaml(find_model(args.exp)[0])
         self.full = sum(p.numel() for p in self.baseline.model.parameters())
         self.dev = Path("dump/raw") / f"dev_{args.corpus}"
-        self.references = read_text(Path("dump/raw") / f"test_{args.corpus}" / "text")
+        self.references = read_table(Path("dump/raw") / f"test_{args.corpus}" / "text")
 
     def compressed(self, target: float) -> Path:
         """One round."""
@@ -148,7 +149,7 @@ class Curve:
              "--stop_stage", "12"], check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         return score(
-            self.references, read_text(exp / "decode_asr" / f"test_{self.args.corpus}" / "text")
+            self.references, read_table(exp / "decode_asr" / f"test_{self.args.corpus}" / "text")
         )
 
     def points(self) -> list[Point]:

@@ -71,7 +71,7 @@ def read_table(path: str | Path, values: bool = False) -> dict[str, str]:
             raise ShrinkError(f"{where}: {key} is there twice: remove one")
         table[key] = value
     if not table:
-        raise ShrinkError(f"{path} is empty")
+        raise ShrinkError(f"{path} is empty: it holds no utterances")
     return table
 
 
@@ -94,6 +94,14 @@ def _lines(path: str | Path) -> Iterator[str]:
         number = content.count(b"\n", 0, error.start) + 1
         raise ShrinkError(f"{path} is not UTF-8 text at line {number}: convert it") from error
     yield from io.StringIO(text, newline=None)
+
+
+def evenly_spaced(text: str) -> str:
+    """`text` with one space between two words and none around it, as errors are counted.
+
+    Only spaces and tabs part words: a no-break or an ideographic space is a part of one.
+    """
+    return " ".join(word for word in text.replace("\t", " ").split(" ") if word)
 
 
 def read_folder(folder: str | Path) -> list[Utterance]:

@@ -18,8 +18,9 @@ from espnet_shrink.export.folder import sha256
 from espnet_shrink.export.onnx_decode import read_rows
 from espnet_shrink.export.quantised import quantised_sizes
 from espnet_shrink.files import read_yaml
+from espnet_shrink.proxy.kaldi import read_table
 from espnet_shrink.report import results as schema
-from espnet_shrink.report.wer import bootstrap_interval, read_text, score
+from espnet_shrink.report.wer import bootstrap_interval, score
 from espnet_shrink.version import __version__
 
 INT8_SUFFIX = "_int8"  # of the inference tag under which stage 20 decodes the quantised model
@@ -96,7 +97,7 @@ def _decoded(exp: Path, sources: Sources) -> dict[str, Any]:
         folder = exp / sources.inference_tag / name
         hypotheses = _existing(folder / "text", "decode it first (stage 12 or 20)")
         references = _existing(sources.data_root / name / "text", "run stage 3 first")
-        scores = score(read_text(references), read_text(hypotheses))
+        scores = score(read_table(references), read_table(hypotheses))
         found["wer"][name] = scores.wer
         found["cer"][name] = scores.cer
         found["wer_interval"][name] = bootstrap_interval(scores.words)

@@ -6,16 +6,15 @@ can be compared on the same ones.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.proxy.kaldi import evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -61,49 +60,23 @@ class Scores:
         return self.characters.rate
 
 
-def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read a Kaldi-style `text` file: `utt TEXT...` per line, only the id for an empty text.
-
-    Raises:
-        ShrinkError: no such file, not UTF-8, no utterances, a blank line, an id given twice.
-    """
-    texts: dict[str, str] = {}
-    try:
-        with Path(path).open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    raise ShrinkError(f"{path}: line {number} is blank: remove it")
-                utterance, *words = line.split()
-                if utterance in texts:
-                    raise ShrinkError(
-                        f"{path}: line {number}: utterance {utterance} is given twice: remove one"
-                    )
-                texts[utterance] = " ".join(words)
-    except OSError as error:
-        raise ShrinkError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ShrinkError(f"{path}: is not UTF-8 text: convert it") from error
-    if not texts:
-        raise ShrinkError(f"{path}: holds no utterances")
-    return texts
-
-
 def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Scores:
     """Score hypotheses against references; both map utterance ids to texts.
 
+    All of the hypothesis of an utterance with an empty reference is inserted.
+
     Raises:
-        ShrinkError: no references, an empty reference, or other ids in `hyp` than in `ref`.
+        ShrinkError: no words in any reference, or other ids in `hyp` than in `ref`.
     """
-    if not ref:
+    if not any(map(evenly_spaced, ref.values())):
         raise ShrinkError("there are no reference texts to score against")
     _refuse(ref.keys() - hyp.keys(), "have no hypothesis: decode the whole set")
     _refuse(hyp.keys() - ref.keys(), "have no reference: score the set that was decoded")
-    _refuse({u for u in ref if not ref[u].split()}, "have an empty reference: remove them")
 
     utterances = tuple(sorted(ref))
     words, characters = [], []
     for utterance in utterances:
-        reference, hypothesis = (" ".join(texts[utterance].split()) for texts in (ref, hyp))
+        reference, hypothesis = (evenly_spaced(texts[utterance]) for texts in (ref, hyp))
         words.append(_errors_and_length(jiwer.process_words(reference, hypothesis)))
         characters.append(_errors_and_length(jiwer.process_characters(reference, hypothesis)))
     return Scores(utterances, _counts(words), _counts(characters))

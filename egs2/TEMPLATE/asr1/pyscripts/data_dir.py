@@ -5,12 +5,17 @@ A table is a text file of lines "KEY VALUE"; a data folder holds the tables `wav
 utterance, or the recording where there is a `segments`), `text`, `utt2spk` and `spk2utt`.
 
 As a program: `data_dir.py check FOLDER...` ends with status 2 and one line at the first fault;
-`data_dir.py rate 16k` prints 16000.
+`data_dir.py rate 16k` prints 16000; `data_dir.py copy FROM TO` writes the `text` and `utt2spk` of
+one folder to another, sorted and with single spaces behind the keys, and `spk2utt`; `data_dir.py
+values TABLE...` prints what stands behind the keys; `data_dir.py join TABLE...` prints the lines
+with a value, where a table named text_spk2 adds _spk2 to its keys.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -41,30 +46,64 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def read_table(path: Path, allow_no_value: bool = False) -> Table:
-    """Return the table in `path`; the last white space between key and value is dropped."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        fail(f"no such file: {path}")
-    except UnicodeDecodeError as error:
-        fail(f"{path} is not UTF-8: byte {error.start}")
-    table: Table = {}
-    for number, line in enumerate(lines, 1):
-        key, _, value = line.strip().partition(" ")
-        if "\t" in key:
-            key, _, value = line.strip().partition("\t")
-        if not key:
-            if line or number < len(lines):
-                fail(f"{path}, line {number}: empty line")
-        elif not value and not allow_no_value:
-            fail(f"{path}, line {number}: nothing after {key}")
-        elif key in table:
-            fail(f"{path}, line {number}: {key} is there twice")
-        else:
-            table[key] = value.strip()
-    if not table:
+    """Return the table in `path`, as ESPnet's own `read_2columns_text` reads it.
+
+    Spaces and tabs part the key from its value; any other white space is part of the value. What
+    ESPnet stumbles over, or takes for something else, is a fault. (`espnet_shrink.proxy.kaldi`
+    reads by the same rules; these programs do without that package.)
+    """
+    return {key: value for key, value in rows(path, allow_no_value)}
+
+
+def rows(path: Path, allow_no_value: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the keys and values of the table in `path`, as `read_table` reads them."""
+    seen: set[str] = set()
+    for number, line in enumerate(lines_of(path), 1):
+        where = f"{path}, line {number}"
+        parts = line.rstrip().split(maxsplit=1)
+        if not parts:
+            fail(f"{where}: empty line")
+        key, value = (*parts, "")[:2]
+        behind = line.lstrip()[len(key) : len(key) + 1]
+        if "\0" in line:
+            fail(f"{where}: a NUL character: save the file as UTF-8 text")
+        if behind not in ("", " ", "\t", "\n"):
+            fail(f"{where}: white space U+{ord(behind):04X} behind {key}: write a space or a tab")
+        if not value and not allow_no_value:
+            fail(f"{where}: nothing after {key}")
+        if key in seen:
+            fail(f"{where}: {key} is there twice")
+        seen.add(key)
+        yield key, value
+    if not seen:
         fail(f"{path} is empty")
-    return table
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, ended as Python's own text files end them."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        fail(f"no such file: {path}" if not path.exists() else f"{path}: {error.strerror}")
+    if content.startswith(codecs.BOM_UTF8):
+        fail(f"{path}, line 1: a byte order mark: save the file as UTF-8 without it")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        fail(f"{path} is not UTF-8 at line {number}: byte {error.start}")
+    yield from io.StringIO(text, newline=None)
+
+
+def evenly_spaced(text: str) -> str:
+    """Return `text` with one space between two words; only spaces and tabs part words."""
+    return " ".join(word for word in text.replace("\t", " ").split(" ") if word)
+
+
+def audio_file(entry: str) -> str:
+    """Return the file of an entry of `wav.scp`: of ARCHIVE:OFFSET it is the archive."""
+    path, colon, offset = entry.rpartition(":")
+    return path if colon and offset.isdigit() and not os.path.isfile(entry) else entry
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -129,7 +168,7 @@ def check(folder: Path) -> None:
     if not any(words.values()):
         fail(f"{text} has no words at all")
     for key, path in audio.items():
-        if not path.endswith("|") and not os.path.isfile(path):
+        if not path.endswith("|") and not os.path.isfile(audio_file(path)):
             fail(f"{scp}: {key}: no such audio file: {path}")
 
 
@@ -147,6 +186,18 @@ def parse_rate(text: str) -> int:
 if __name__ == "__main__":
     if sys.argv[1] == "rate":
         print(parse_rate(sys.argv[2]))
+    elif sys.argv[1] == "copy":
+        source, target = map(Path, sys.argv[2:])
+        write_table(target / "text", read_table(source / "text", allow_no_value=True))
+        write_speakers(target, read_table(source / "utt2spk"))
+    elif sys.argv[1] in ("values", "join"):
+        for argument in sys.argv[2:]:
+            suffix = Path(argument).name.replace("text", "", 1)
+            for key, value in rows(Path(argument), allow_no_value=True):
+                if sys.argv[1] == "values":
+                    print(value)
+                elif value:
+                    print(f"{key}{suffix} {value}")
     else:
         for argument in sys.argv[2:]:
             check(Path(argument))

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Turn a wav.scp into one audio file for each utterance, at one sampling rate and in one format.
 
-Reads WAV, FLAC and whatever else soundfile reads, a Kaldi pipe ("command |"), a cut of a recording
-(--segments), and changes speed (--utt2speed). A whole file that is already right stays where it is.
+Reads WAV, FLAC and whatever else soundfile reads, an entry of an archive ("FILE.ark:OFFSET"), a
+Kaldi pipe ("command |"), a cut of a recording (--segments), and changes speed (--utt2speed). A
+whole file that is already right stays where it is.
 Writes to the output folder the audio, `wav.scp`, `utt2num_samples`, and `utt2md5` (which tells
 later stages that audio has changed).
 """
@@ -18,7 +19,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from data_dir import Table, fail, read_segments, read_table, write_atomically, write_table
+from data_dir import (
+    Table,
+    audio_file,
+    fail,
+    read_segments,
+    read_table,
+    write_atomically,
+    write_table,
+)
 
 
 class Recordings:
@@ -31,6 +40,10 @@ class Recordings:
 
     def is_pipe(self, key: str) -> bool:
         return self.sources[key].endswith("|")
+
+    def is_file(self, key: str) -> bool:
+        """Is it a file of its own, neither a pipe nor an entry of an archive?"""
+        return not self.is_pipe(key) and audio_file(self.sources[key]) == self.sources[key]
 
     def info(self, key: str) -> tuple[str, int, int]:
         """Return the file's format ("WAV"), its sampling rate and its number of samples."""
@@ -51,11 +64,28 @@ class Recordings:
                     fail(f"{self.scp}: {key}: status {run.returncode} from: {command.strip()}")
                 source = io.BytesIO(run.stdout)
             try:
-                samples, rate = soundfile.read(source, dtype="float32")
-            except soundfile.LibsndfileError:
+                if self.is_pipe(key) or self.is_file(key):
+                    samples, rate = soundfile.read(source, dtype="float32")
+                else:
+                    samples, rate = read_archive(self.sources[key])
+            except Exception:  # libsndfile's, and whatever the reader of archives raises
                 fail(f"{self.scp}: {key}: no audio that soundfile can read: {self.sources[key]}")
             self._last = key, samples, rate
         return self._last[1], self._last[2]
+
+
+def read_archive(entry: str) -> tuple[np.ndarray, int]:
+    """Return the samples in [-1, 1] and the sampling rate of an entry ARCHIVE:OFFSET."""
+    try:
+        from omniio.kaldi import load_mat  # what ESPnet reads archives with since 202611
+    except ImportError:
+        from kaldiio import load_mat
+    rate, samples = load_mat(entry)
+    if samples.dtype == np.int16:
+        samples = samples / 32768
+    elif samples.dtype.kind != "f":
+        raise ValueError(f"samples of type {samples.dtype}")
+    return samples.astype(np.float32), rate
 
 
 def resample(samples: np.ndarray, rate: int, speed: float, new_rate: int) -> np.ndarray:
@@ -86,7 +116,7 @@ def main() -> None:
     for utterance in read_table(args.keys):
         recording, start, end = segments.get(utterance, (utterance, 0.0, -1.0))
         speed = float(speeds.get(utterance, 1.0))
-        if not segments and speed == 1.0 and not recordings.is_pipe(utterance):
+        if not segments and speed == 1.0 and recordings.is_file(utterance):
             kind, rate, length = recordings.info(utterance)
             source = Path(recordings.sources[utterance])
             if args.keep and rate != args.fs:

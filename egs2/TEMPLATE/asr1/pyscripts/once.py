@@ -20,7 +20,7 @@ import os
 import sys
 from pathlib import Path
 
-from data_dir import fail, read_table, write_atomically
+from data_dir import audio_file, fail, read_table, write_atomically
 
 
 def hash_file(path: Path) -> str:
@@ -33,7 +33,7 @@ def listed_audio(scp: Path, with_time: bool) -> list[str]:
     lines = []
     for path in read_table(scp).values():
         try:
-            stat = os.stat(path)
+            stat = os.stat(audio_file(path))
             lines.append(f"{path} {stat.st_size} {stat.st_mtime_ns if with_time else ''}")
         except OSError:
             lines.append(f"{path} -")

@@ -14,11 +14,13 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import jiwer
-from data_dir import fail, read_table, require_same_keys, write_atomically
+from data_dir import evenly_spaced, fail, read_table, require_same_keys, write_atomically
 from espnet2.text.abs_tokenizer import AbsTokenizer
 from espnet2.text.char_tokenizer import CharTokenizer
 from espnet2.text.sentencepiece_tokenizer import SentencepiecesTokenizer
 from espnet2.text.word_tokenizer import WordTokenizer
+
+TOKENS_APART = jiwer.Compose([jiwer.ReduceToListOfListOfWords(word_delimiter="\n")])
 
 
 @dataclass
@@ -55,7 +57,10 @@ class Counts:
 def compare(reference: list[str], hypothesis: list[str]) -> tuple[Counts, str]:
     """Return the counts of one utterance and its alignment in sclite's manner."""
     if reference:
-        result = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+        # A token may be white space itself, such as an ideographic space.
+        result = jiwer.process_words(
+            "\n".join(reference), "\n".join(hypothesis), TOKENS_APART, TOKENS_APART
+        )
         chunks = [
             (c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx)
             for c in result.alignments[0]
@@ -137,6 +142,11 @@ def score(
     return total
 
 
+def cut(tokenizer: AbsTokenizer, text: str) -> list[str]:
+    """Return the tokens of `text`; spacing is no token."""
+    return [token for token in tokenizer.text2tokens(evenly_spaced(text)) if token]
+
+
 def load_cleaner(name: str) -> Callable[[str], str]:
     """Return ESPnet's text cleaner of this name; "none" changes nothing."""
     if name == "none":
@@ -168,7 +178,9 @@ def main() -> None:
     symbols = None if args.non_linguistic_symbols == "none" else args.non_linguistic_symbols
     tokenizers: dict[str, AbsTokenizer] = {
         "wer": WordTokenizer(
-            non_linguistic_symbols=symbols, remove_non_linguistic_symbols=symbols is not None
+            delimiter=" ",  # no other white space parts words, as in the report
+            non_linguistic_symbols=symbols,
+            remove_non_linguistic_symbols=symbols is not None,
         ),
         "cer": CharTokenizer(
             non_linguistic_symbols=symbols, remove_non_linguistic_symbols=symbols is not None
@@ -179,7 +191,7 @@ def main() -> None:
     ref_cleaner, hyp_cleaner = load_cleaner(args.cleaner), load_cleaner(args.hyp_cleaner)
     for kind, tokenizer in tokenizers.items():
         ref_tokens, hyp_tokens = (
-            {key: tokenizer.text2tokens(cleaner(value)) for key, value in texts.items()}
+            {key: cut(tokenizer, cleaner(value)) for key, value in texts.items()}
             for cleaner, texts in ((ref_cleaner, references), (hyp_cleaner, hypotheses))
         )
         counts = score(ref_tokens, hyp_tokens, utt2spk, args.folder / f"score_{kind}")

@@ -77,19 +77,12 @@ format_set() {
         ${options} --keys "${to}/logs/keys.JOB" "${from}/wav.scp" "${to}/data/format.JOB"
 
     local name
-    for name in text utt2spk; do
-        merge "${to}/${name}" "${from}/${name}"
-    done
-    speakers "${to}/utt2spk" >"${to}/spk2utt"
+    python3 pyscripts/data_dir.py copy "${from}" "${to}"
     echo raw >"${to}/feats_type"
     echo "${audio_format}" >"${to}/audio_format"
     for name in utt2num_samples utt2md5 wav.scp; do
         merge "${to}/${name}" "${to}"/data/format.*/"${name}"
     done
-}
-# speakers UTT2SPK: the utterances of each speaker.
-speakers() {
-    awk '{ all[$2] = all[$2] " " $1 } END { for (s in all) print s all[s] }' "$1" | sort
 }
 
 stage_4() {
@@ -121,12 +114,8 @@ filter_set() {
     fi
 }
 join_lm_texts() {
-    local file suffix
-    for file in ${lm_train_text}; do
-        # A text named text_spk2 has the suffix _spk2, which sets its utterances apart.
-        suffix=$(basename "${file}" | sed 's/text//')
-        awk -v suffix="${suffix}" 'NF > 1 { $1 = $1 suffix; print }' "${file}"
-    done >"${data_feats}/lm_train.txt.part"
+    # shellcheck disable=SC2086
+    python3 pyscripts/data_dir.py join ${lm_train_text} >"${data_feats}/lm_train.txt.part"
     [ -s "${data_feats}/lm_train.txt.part" ] || fail "no words in ${lm_train_text}"
     mv -f "${data_feats}/lm_train.txt.part" "${data_feats}/lm_train.txt"
 }
@@ -146,7 +135,7 @@ stage_5() {
 }
 train_bpe() {
     # shellcheck disable=SC2086
-    cat ${bpe_train_text} | cut -f 2- -d ' ' >"${bpedir}/train.txt"
+    python3 pyscripts/data_dir.py values ${bpe_train_text} >"${bpedir}/train.txt"
     "${TIED[@]}" python3 pyscripts/train_bpe.py --vocab-size "${nbpe}" --mode "${bpemode}" \
         --character-coverage "${bpe_char_cover}" --sentences "${bpe_input_sentence_size}" \
         --keep "${bpe_nlsyms}" --blank "${blank}" --oov "${oov}" --sos-eos "${sos_eos}" "${bpedir}"
