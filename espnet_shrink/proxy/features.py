@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import humanfriendly
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.compat.text import text_codec
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, working_on
+from espnet_shrink.metric import Metric, metric_of
 from espnet_shrink.proxy.encoder import features_of
 from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
 
@@ -26,41 +30,42 @@ class FeatureSet:
             frontend.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
+        references: N reference texts, as they are scored.
+        metric: the error rate that decides on such texts.
     """
 
     utterances: Sequence[Utterance]
     features: Sequence[torch.Tensor]
     tokens: Sequence[Sequence[int]]
     seconds: Sequence[float]
+    references: Sequence[str] = ()
+    metric: Metric = "wer"
 
     @property
     def audio_s(self) -> float:
         """Seconds of audio in all."""
         return sum(self.seconds)
 
-    @property
-    def references(self) -> list[str]:
-        """The N reference texts."""
-        return [utterance.text for utterance in self.utterances]
-
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
-        return FeatureSet(
-            self.utterances[:count],
-            self.features[:count],
-            self.tokens[:count],
-            self.seconds[:count],
-        )
+        return self._at(range(min(count, len(self.features))))
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
-        keep = [i for i, u in enumerate(self.utterances) if u.name in names]
+        return self._at([i for i, u in enumerate(self.utterances) if u.name in names])
+
+    def decided_by(self, metric: Metric) -> FeatureSet:
+        """The same, with the error rate that another set has chosen for the whole run."""
+        return dataclasses.replace(self, metric=metric)
+
+    def _at(self, keep: Sequence[int]) -> FeatureSet:
+        def of(values: Sequence[Any]) -> list[Any]:
+            return [values[i] for i in keep] if values else []
+
         return FeatureSet(
-            [self.utterances[i] for i in keep],
-            [self.features[i] for i in keep],
-            [self.tokens[i] for i in keep],
-            [self.seconds[i] for i in keep],
-        )
+            of(self.utterances), of(self.features), of(self.tokens), of(self.seconds),
+            of(self.references), self.metric,
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -71,7 +76,7 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio or sampling rate.
+        ShrinkError: a language model; bad folder, audio, text or sampling rate.
     """
     if loaded.task.name == "lm":
         raise ShrinkError(
@@ -80,14 +85,25 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
         )
     utterances = read_folder(folder)
     rate_hz = sampling_rate_hz(loaded)
-    codec = text_codec(loaded)
-    features, tokens, seconds = [], [], []
+    with working_on(f"{loaded.config}: its tokenizer"):
+        codec = text_codec(loaded)
+    texts = scored_texts(vars(loaded.args), loaded.config)
+    features, tokens, seconds, references = [], [], [], []
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
-        features.append(encoder_input(loaded, samples))
-        tokens.append(codec.to_ids(utterance.text))
-    return FeatureSet(utterances, features, tokens, seconds)
+        with working_on(f"features of {utterance.name}, {utterance.audio}"):
+            features.append(encoder_input(loaded, samples))
+        with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
+            tokens.append(codec.to_ids(utterance.text))
+        references.append(texts.reference(utterance.text))
+    metric = metric_of(references)
+    if not any(map(str.split, references)):
+        raise ShrinkError(
+            f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
+            "give texts in the language of the model"
+        )
+    return FeatureSet(utterances, features, tokens, seconds, references, metric)
 
 
 def sampling_rate_hz(loaded: LoadedModel) -> int:
