@@ -20,6 +20,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
 from espnet_shrink.files import write_text
+from espnet_shrink.proxy import PROXY_SIZE
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.kaldi import read_folder
@@ -33,8 +34,6 @@ from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.stages import make_proxy, open_model
 from espnet_shrink.training import Retrain, retrain
 from espnet_shrink.training_data import training_data
-
-PROXY_SIZE = 100
 
 
 @dataclass(frozen=True)

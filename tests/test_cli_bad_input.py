@@ -227,8 +227,8 @@ def test_a_bad_option_is_refused(refused, verb, options, named):
     assert named in refused(verb, *options)
 
 
-PRESETS = [("space", "--config", "seed"), ("search", "--config", "seed"),
-           ("search", "--rounds_config", "epochs"), ("rounds", "--config", "epochs"),
+PRESETS = [("space", "--search_config", "seed"), ("search", "--search_config", "seed"),
+           ("search", "--rounds_config", "epochs"), ("rounds", "--rounds_config", "epochs"),
            ("rounds", "--search_config", "seed")]  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def test_a_bad_preset_is_refused(refused, verb, option, key):
 )
 def test_a_rounds_preset_out_of_range_is_refused(refused, settings, named):
     Path("preset.yaml").write_text(yaml.safe_dump(settings))
-    assert named in refused("rounds", "--config", "preset.yaml")
+    assert named in refused("rounds", "--rounds_config", "preset.yaml")
 
 
 # --- plans and spaces edited by hand ---

@@ -97,7 +97,7 @@ def test_a_second_run_changes_no_file(finished, shrink, verb):
 
 def test_a_seed_decides_the_proxy_set_and_the_search(finished, shrink):
     command = ["search", "--exp", "exp/asr", "--proxy", OUT / "proxy", "--data", "dump/raw/dev",
-               "--config", "search.yaml", "--target", 1.3, "--evaluations", 12]  # fmt: skip
+               "--search_config", "search.yaml", "--target", 1.3, "--evaluations", 12]  # fmt: skip
     for out, seed in (("a", 5), ("b", 5), ("c", 6)):
         assert shrink(*command, "--out", out, "--seed", seed).status == 0
         assert shrink("proxy", "--exp", "exp/asr", "--data", "dump/raw/dev", "--size", 5,
@@ -112,8 +112,8 @@ def test_a_seed_decides_the_proxy_set_and_the_search(finished, shrink):
 @pytest.mark.parametrize("target", [1.0, 1.7])
 def test_a_rule_as_the_searcher_gives_its_own_plan(finished, shrink, searcher, target):
     ended = shrink("search", "--exp", "exp/asr", "--proxy", OUT / "proxy", "--data",
-                   "dump/raw/dev", "--config", "search.yaml", "--target", target, "--out", "new",
-                   "--searcher", searcher)  # fmt: skip
+                   "dump/raw/dev", "--search_config", "search.yaml", "--target", target,
+                   "--out", "new", "--searcher", searcher)  # fmt: skip
     assert ended.status == 0
     found = read_plan(Path("new/plan.yaml"))
     assert found.searcher == searcher and found.evaluations <= 3
@@ -161,7 +161,7 @@ def test_help_of_the_program_names_every_verb(shrink):
     ("verb", "words"),
     [
         ("proxy", ["choose the few utterances", "--size", "stratified"]),
-        ("space", ["list the sites", "--config"]),
+        ("space", ["list the sites", "--search_config"]),
         ("search", ["search a rank for every site", "--target", "reinforce", "hard"]),
         ("rounds", ["retrain in rounds", "--target", "--ngpu", "dev set"]),
         ("report", ["results.json", "--test_sets", "--inference_tag"]),

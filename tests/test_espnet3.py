@@ -277,11 +277,14 @@ def test_what_espnet3_cannot_retrain_is_refused_before_training(
                 1, 0.5, 0, {})  # fmt: skip
 
 
-def test_the_shipped_config_explains_every_setting():
+def test_the_shipped_config_says_only_what_is_other_than_the_defaults():
+    """So that no key can lag behind the presets, which a test holds against the settings."""
     from espnet_shrink.espnet3.settings import read_section
 
     config = read_yaml(SHIPPED / "conf" / "shrink.yaml")
     settings = read_section(config)
-    for part in ("proxy", "search", "rounds"):
-        fields = {field.name for field in dataclasses.fields(getattr(settings, part))}
-        assert fields == set(config["shrink"][part])
+    for part in ("search", "rounds"):
+        defaults = dataclasses.asdict(type(getattr(settings, part))())
+        given = config["shrink"][part]
+        assert given and all(defaults[key] != value for key, value in given.items())
+    assert config["shrink"]["proxy"].keys() == dataclasses.asdict(settings.proxy).keys()

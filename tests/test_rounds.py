@@ -181,7 +181,7 @@ def test_rounds_that_lose_too_much_are_rolled_back_with_milder_steps(faultless, 
     }))  # fmt: skip
     Path("search.yaml").write_text(yaml.safe_dump({"searcher": "uniform", "min_rank": 1}))
     command = ["rounds", "--exp", "exp/asr", "--out", OUT, "--proxy", "dump/raw/test", "--data",
-               "dump/raw/dev", "--config", "rounds.yaml", "--search_config",
+               "dump/raw/dev", "--rounds_config", "rounds.yaml", "--search_config",
                "search.yaml"]  # fmt: skip
     ended = shrink(*command)
     assert ended.status == 2

@@ -132,7 +132,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_search_within_a_real_time_factor(finished, shrink):
     command = ["search", "--exp", "exp/asr", "--proxy", "small/proxy", "--data", "dump/raw/dev",
-               "--config", "search.yaml"]  # fmt: skip
+               "--search_config", "search.yaml"]  # fmt: skip
     refused = shrink(*command, "--out", "none", "--rtf", "1e-9")
     assert refused.status == 2 and "a real-time factor of 1e-09 cannot be met" in refused.err
     assert not Path("none").exists()

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "export", run, "write a model as a plain ESPnet model or as ONNX files")
+    verb = add_verb(
+        verbs, "export", run, "write a model as a plain ESPnet model or as ONNX files",
+        "--exp small/round2 --dense --out small/dense",
+        "--exp small/round2 --onnx --int8 --out small/onnx",
+    )  # fmt: skip
     add_exp(verb)
     add_out(verb)
     kind = verb.add_mutually_exclusive_group(required=True)

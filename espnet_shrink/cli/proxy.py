@@ -1,4 +1,4 @@
-"""Stage 16: the few utterances on which plans are scored."""
+"""The few utterances on which plans are scored."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import argparse
 from pathlib import Path
 
 from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.proxy import PROXY_SIZE
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "proxy", run, "choose the few utterances on which plans are scored")
+    verb = add_verb(
+        verbs, "proxy", run, "choose the few utterances on which plans are scored",
+        "--exp exp/asr --data dump/raw/dev --out small/proxy",
+    )  # fmt: skip
     add_exp(verb)
     add_out(verb)
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
-    verb.add_argument("--size", type=int, default=100, help="utterances to choose")
+    verb.add_argument(
+        "--size", type=int, help=f"utterances to choose; by default {PROXY_SIZE}, or all if there "
+        "are fewer",
+    )  # fmt: skip
     verb.add_argument(
         "--method",
         default="ordered",
@@ -26,11 +33,12 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
+    from espnet_shrink.proxy.kaldi import read_folder
     from espnet_shrink.stages import make_proxy, open_baseline
 
+    size = min(PROXY_SIZE, len(read_folder(args.data))) if args.size is None else args.size
     made = make_proxy(
-        open_baseline(args.exp, args.checkpoint), args.data, args.out, args.size, args.method,
-        args.seed,
+        open_baseline(args.exp, args.checkpoint), args.data, args.out, size, args.method, args.seed,
     )  # fmt: skip
     state = "made" if made.made else "already there"
     print(

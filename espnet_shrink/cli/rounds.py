@@ -1,17 +1,29 @@
-"""Stage 19: search, factorise, retrain, again."""
+"""Search, factorise, retrain, again."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_exp,
+    add_out,
+    add_presets,
+    add_seed,
+    add_target,
+    add_verb,
+    add_workers,
+)
 from espnet_shrink.errors import ShrinkError
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "rounds", run, "search, factorise and retrain in rounds, to the target")
+    verb = add_verb(
+        verbs, "rounds", run, "search, factorise and retrain in rounds, to the target",
+        "--exp exp/asr --proxy small/proxy --data dump/raw/dev --target 5x --out small",
+    )  # fmt: skip
     add_exp(verb)
     add_out(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
@@ -20,10 +32,9 @@ def add(verbs: Verbs) -> None:
         "--train", type=Path, help="training set; by default what EXP's config.yaml names"
     )
     verb.add_argument("--plan", type=Path, help="plan.yaml for the first round")
-    verb.add_argument("--config", type=Path, help="rounds preset, as conf/rounds.yaml")
-    verb.add_argument("--search_config", type=Path, help="search preset, as conf/search.yaml")
-    verb.add_argument("--target", type=float, help="compression: parameters before / after")
-    verb.add_argument("--seed", type=int, help="random seed of the searches")
+    add_presets(verb, "rounds", "search")
+    add_target(verb)
+    add_seed(verb)
     verb.add_argument("--ngpu", type=int, default=0, help="GPUs to retrain on")
     add_workers(verb)
 
@@ -38,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.stages import open_baseline, read_plan
     from espnet_shrink.training_data import training_data
 
-    settings = load_settings(RoundsSettings, args.config, {"target": args.target})
+    settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
     loaded = open_baseline(args.exp, args.checkpoint)

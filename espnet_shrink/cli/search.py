@@ -1,4 +1,4 @@
-"""Stage 18: a rank for every site."""
+"""A rank for every site."""
 
 from __future__ import annotations
 
@@ -6,31 +6,57 @@ import argparse
 import math
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_exp,
+    add_out,
+    add_presets,
+    add_seed,
+    add_target,
+    add_verb,
+    add_workers,
+)
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "search", run, "search a rank for every site within a budget")
+    verb = add_verb(
+        verbs,
+        "search",
+        run,
+        "search a rank for every site within a budget",
+        "--exp exp/asr --proxy small/proxy --data dump/raw/dev --target 2x --out small/plan_2x",
+    )
     add_exp(verb)
     add_out(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
     verb.add_argument(
         "--data", type=Path, required=True, help="dev set, to choose among the best plans"
     )
-    verb.add_argument("--target", type=float, help="compression: parameters before / after")
+    add_target(verb, "with --rounds_config, what the rounds are to reach")
     verb.add_argument(
         "--rtf", type=float, help="most seconds of this machine's time per second of audio"
     )
-    verb.add_argument("--rounds_config", type=Path, help="rounds preset: aim at its first round")
     verb.add_argument("--space", type=Path, help="space.yaml; by default made anew")
-    verb.add_argument("--config", type=Path, help="search preset, as conf/search.yaml")
-    verb.add_argument("--searcher", help=", ".join(SEARCHERS))
-    verb.add_argument("--reward", help=", ".join(REWARDS))
-    verb.add_argument("--evaluations", type=int, help="plans to score")
-    verb.add_argument("--seed", type=int, help="random seed")
+    add_presets(verb, "search")
+    verb.add_argument(
+        "--rounds_config", type=Path, metavar="FILE.yaml",
+        help="rounds preset: search the plan of the first round on the way to its target",
+    )  # fmt: skip
+    defaults = SearchSettings()
+    for name, text in (
+        ("searcher", ", ".join(SEARCHERS)),
+        ("reward", ", ".join(REWARDS)),
+        ("evaluations", "plans to score"),
+    ):
+        default = getattr(defaults, name)
+        verb.add_argument(
+            f"--{name}", type=type(default),
+            help=f"{text}; by default that of the search preset ({default})",
+        )  # fmt: skip
+    add_seed(verb)
     add_workers(verb)
 
 
@@ -44,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.stages import open_baseline, search_ranks
 
     settings = load_settings(
-        SearchSettings, args.config,
+        SearchSettings, args.search_config,
         {"searcher": args.searcher, "reward": args.reward, "evaluations": args.evaluations,
          "rtf": args.rtf, "seed": args.seed},
     )  # fmt: skip

@@ -38,9 +38,9 @@ LOGS = "shrink.out_dir"
 class ShrinkSystem(ASRSystem):
     """ESPnet3's ASR system with stages that compress the model of the training config.
 
-    They read the `shrink` section of the training config, in which
-    egs3/mini_an4/asr_shrink/conf/shrink.yaml explains every key, and call what the command line
-    of the same names calls. Every stage resumes, and does nothing when its result is there.
+    They read the `shrink` section of the training config, as in
+    egs3/mini_an4/asr_shrink/conf/shrink.yaml, and call what the command line of the same names
+    calls. Every stage resumes, and does nothing when its result is there.
     """
 
     stages: ClassVar[tuple[StageSpec, ...]] = (

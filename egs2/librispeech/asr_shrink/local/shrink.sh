@@ -88,13 +88,13 @@ fi
 
 if runs 17; then
     log "Stage 17: Search space -> ${shrink_exp}/space.yaml"
-    shrink space "${model[@]}" --out "${shrink_exp}" --config "${search_config}"
+    shrink space "${model[@]}" --out "${shrink_exp}" --search_config "${search_config}"
 fi
 
 if runs 18; then
     log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
     submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
-        --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
+        --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --search_config "${search_config}" --seed "${seed}" \
         --rounds_config "${rounds_config}" ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
@@ -102,7 +102,7 @@ if runs 19; then
     log "Stage 19: Rounds of search, factorise and retrain -> ${shrink_exp}/round*"
     submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
-        --config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
+        --rounds_config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
         ${train_data:+--train "${train_data}"} ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
