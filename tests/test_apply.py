@@ -46,7 +46,7 @@ def test_named_sites_get_their_rank_and_all_others_stay_dense(baseline, plan, sh
     else:
         dev = extract(baseline, "dump/raw/dev")
         before, after = Scorer(baseline, dev).score(), Scorer(made, dev).score()
-        assert f"greedy WER {before.wer:.2f} -> {after.wer:.2f}" in ended.out
+        assert f"greedy: {before} -> {after} on dump/raw/dev" in ended.out
     files = tree(Path("hand"))
     assert shrink("apply", "exp/asr", "--plan", plan, "--out", "hand", *data).status == 0
     assert tree(Path("hand")) == files  # again, nothing is written

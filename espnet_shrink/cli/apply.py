@@ -40,10 +40,7 @@ def run(args: argparse.Namespace) -> None:
     loaded = open_model(source.config, source.checkpoint)
     done = apply_plan(loaded, plan, args.data, args.out)
     if done.before is not None and done.after is not None:
-        print(
-            f"greedy WER {done.before.wer:.2f} -> {done.after.wer:.2f}, "
-            f"CER {done.before.cer:.2f} -> {done.after.cer:.2f} on {args.data}"
-        )
+        print(f"greedy: {done.before} -> {done.after} on {args.data}")
     print(
         f"model in {args.out}: {done.params_before / done.params:.2f}x, {done.params:,} of "
         f"{done.params_before:,} parameters, {done.factorised} matrices factorised"
