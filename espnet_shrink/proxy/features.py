@@ -13,7 +13,8 @@ from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.proxy.encoder import features_of
-from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
+from espnet_shrink.proxy.kaldi import Utterance, evenly_spaced, read_audio, read_folder
+from espnet_shrink.proxy.short import empty_too_short, frontend_output
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class FeatureSet:
     Attributes:
         utterances: N of them.
         features: N normalised features, (frames, dims) each, or audio where the model has no
-            frontend.
+            frontend; without frames where an utterance is too short for the model.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
     """
@@ -41,7 +42,7 @@ class FeatureSet:
     @property
     def references(self) -> list[str]:
         """The N reference texts."""
-        return [utterance.text for utterance in self.utterances]
+        return [evenly_spaced(utterance.text) for utterance in self.utterances]
 
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
@@ -51,6 +52,23 @@ class FeatureSet:
             self.tokens[:count],
             self.seconds[:count],
         )
+
+    def heard(self) -> FeatureSet:
+        """Only the utterances that are long enough for the model.
+
+        Raises:
+            ShrinkError: there is none.
+        """
+        if all(map(len, self.features)):
+            return self
+        pairs = zip(self.utterances, self.features, strict=True)
+        names = {utterance.name for utterance, feature in pairs if len(feature)}
+        if not names:
+            raise ShrinkError(
+                f"all utterances (first: {self.utterances[0].name}) are too short for the model: "
+                "give longer ones"
+            )
+        return self.subset(names)
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
@@ -71,7 +89,7 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio or sampling rate.
+        ShrinkError: a language model; bad folder, audio or sampling rate; nothing long enough.
     """
     if loaded.task.name == "lm":
         raise ShrinkError(
@@ -85,8 +103,11 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
-        features.append(encoder_input(loaded, samples))
+        features.append(
+            frontend_output(lambda x: encoder_input(loaded, x), samples, rate_hz, utterance)
+        )
         tokens.append(codec.to_ids(utterance.text))
+    features = empty_too_short(loaded.model, utterances, features, rate_hz)
     return FeatureSet(utterances, features, tokens, seconds)
 
 
