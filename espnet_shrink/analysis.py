@@ -67,7 +67,7 @@ def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency
         prices: of the model, with the rates and rows seen on `data`.
         data: the proxy set; a few of its utterances are passed through the model and timed.
     """
-    some = data.first(TIMED)
+    some = data.heard().first(TIMED)
 
     def seconds() -> float:
         _run_all(loaded, some)  # warms up
@@ -101,7 +101,7 @@ def check_weights(loaded: LoadedModel) -> None:
 
 def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
     """Pass every utterance of `data`, with its text, through all of the model, and watch."""
-    return collect(loaded.model, found.sites, lambda: _run_all(loaded, data))
+    return collect(loaded.model, found.sites, lambda: _run_all(loaded, data.heard()))
 
 
 def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:

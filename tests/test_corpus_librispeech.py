@@ -145,7 +145,7 @@ def _remove_transcript(corpus: Path) -> str:
 def _empty_text(corpus: Path) -> str:
     path = corpus / "train-clean-100/103/1240/103-1240.trans.txt"
     path.write_text(path.read_text().replace("0001 HELLO WORLD", "0001"))
-    return f"{path}:2: empty text"
+    return f"{path}, line 2: nothing follows 103-1240-0001"
 
 
 def _wrong_rate(corpus: Path) -> str:

@@ -17,7 +17,8 @@ from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError, working_on
 from espnet_shrink.metric import Metric, metric_of
 from espnet_shrink.proxy.encoder import features_of
-from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
+from espnet_shrink.proxy.kaldi import Utterance, evenly_spaced, read_audio, read_folder
+from espnet_shrink.proxy.short import empty_too_short, frontend_output
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class FeatureSet:
     Attributes:
         utterances: N of them.
         features: N normalised features, (frames, dims) each, or audio where the model has no
-            frontend.
+            frontend; without frames where an utterance is too short for the model.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
         references: N reference texts, as they are scored.
@@ -49,6 +50,23 @@ class FeatureSet:
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
         return self._at(range(min(count, len(self.features))))
+
+    def heard(self) -> FeatureSet:
+        """Only the utterances that are long enough for the model.
+
+        Raises:
+            ShrinkError: there is none.
+        """
+        if all(map(len, self.features)):
+            return self
+        pairs = zip(self.utterances, self.features, strict=True)
+        names = {utterance.name for utterance, feature in pairs if len(feature)}
+        if not names:
+            raise ShrinkError(
+                f"all utterances (first: {self.utterances[0].name}) are too short for the model: "
+                "give longer ones"
+            )
+        return self.subset(names)
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
@@ -76,7 +94,8 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio, text or sampling rate.
+        ShrinkError: a language model; bad folder, audio, text or sampling rate; nothing
+            long enough.
     """
     if loaded.task.name == "lm":
         raise ShrinkError(
@@ -92,17 +111,19 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
-        with working_on(f"features of {utterance.name}, {utterance.audio}"):
-            features.append(encoder_input(loaded, samples))
+        features.append(
+            frontend_output(lambda x: encoder_input(loaded, x), samples, rate_hz, utterance)
+        )
         with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
             tokens.append(codec.to_ids(utterance.text))
-        references.append(texts.reference(utterance.text))
+        references.append(evenly_spaced(texts.reference(utterance.text)))
     metric = metric_of(references)
-    if not any(map(str.split, references)):
+    if not any(references):
         raise ShrinkError(
             f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
             "give texts in the language of the model"
         )
+    features = empty_too_short(loaded.model, utterances, features, rate_hz)
     return FeatureSet(utterances, features, tokens, seconds, references, metric)
 
 

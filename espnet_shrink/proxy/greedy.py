@@ -31,8 +31,12 @@ class BatchFailed(Exception):
 
 
 def batches(features: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Indices of utterances that go together: longest first, as ESPnet's packing wants."""
-    order = sorted(range(len(features)), key=lambda i: -len(features[i]))
+    """Indices of utterances that go together: longest first, as ESPnet's packing wants.
+
+    Those without frames are in none.
+    """
+    heard = (i for i, given in enumerate(features) if len(given))
+    order = sorted(heard, key=lambda i: -len(features[i]))
     result: list[list[int]] = []
     for i in order:
         if result and len(features[result[-1][0]]) * (len(result[-1]) + 1) <= BATCH_FRAMES:
@@ -73,7 +77,8 @@ def decode(
 
     Args:
         views: of `views_of`, a model of ESPnet's speech tasks in eval mode, on the CPU.
-        features: N normalised features, (frames, dims) each.
+        features: N normalised features, (frames, dims) each; of one without frames nothing is
+            recognised.
         decoders: of `decoders_of(model)`.
         prompt: what decoding starts from.
         kept: encoder outputs; what it lacks is computed and put there.

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.proxy.kaldi import read_table
 
 RECORDING_RATE_HZ = 8000
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
@@ -175,14 +176,16 @@ def main() -> None:
             for part, strings in zip(PARTS, args.strings, strict=True):
                 make_part(part, strings, recordings, audio, beside, args.seed)
     for part in PARTS:
-        lines = (args.audio / f"{part.name}.text").read_text(encoding="utf-8").splitlines()
-        pairs = [line.split(" ", 1) for line in lines]
+        texts = read_table(args.audio / f"{part.name}.text", values=True)
         folder = args.audio / part.name
         write_kaldi_folder(
             args.out / part.name,
-            [Utterance(u, u.split("-")[0], folder / f"{u}.flac", text) for u, text in pairs],
+            [
+                Utterance(u, u.split("-")[0], folder / f"{u}.flac", text)
+                for u, text in texts.items()
+            ],
         )
-        print(f"{args.out / part.name}: {len(pairs)} utterances")
+        print(f"{args.out / part.name}: {len(texts)} utterances")
 
 
 if __name__ == "__main__":

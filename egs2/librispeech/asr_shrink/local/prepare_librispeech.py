@@ -15,6 +15,7 @@ from corpus_io import SAMPLE_RATE_HZ, Utterance, run, write_kaldi_folder
 from tqdm import tqdm
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.proxy.kaldi import evenly_spaced, read_table
 
 
 def find_subset(corpus_dir: Path, subset: str) -> Path:
@@ -26,17 +27,6 @@ def find_subset(corpus_dir: Path, subset: str) -> Path:
         f"{corpus_dir}: no folder {subset} there: "
         "set LIBRISPEECH= in db.sh to the folder that holds it, or give --download true"
     )
-
-
-def read_transcript(path: Path) -> dict[str, str]:
-    """Read `UTT-ID WORD WORD ...` lines."""
-    texts = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        utt_id, _, text = line.strip().partition(" ")
-        if not text.strip():
-            raise ShrinkError(f"{path}:{number}: empty text: write it or remove the line")
-        texts[utt_id] = " ".join(text.split())
-    return texts
 
 
 def check_audio(path: Path) -> None:
@@ -61,7 +51,7 @@ def read_chapter(chapter: Path) -> Iterator[Utterance]:
     audio = {path.stem: path for path in chapter.glob("*.flac")}
     if not transcript.is_file():
         raise ShrinkError(f"{chapter}: no {transcript.name} there: fetch the subset again")
-    texts = read_transcript(transcript)
+    texts = read_table(transcript, values=True)
     for utt_id in sorted(texts.keys() - audio.keys()):
         raise ShrinkError(
             f"{chapter / utt_id}.flac: missing, though {transcript.name} has its text: "
@@ -71,7 +61,7 @@ def read_chapter(chapter: Path) -> Iterator[Utterance]:
         raise ShrinkError(f"{audio[utt_id]}: no text in {transcript.name}: write it or remove this")
     for utt_id, text in texts.items():
         check_audio(audio[utt_id])
-        yield Utterance(utt_id, speaker, audio[utt_id], text)
+        yield Utterance(utt_id, speaker, audio[utt_id], evenly_spaced(text))
 
 
 def main() -> None:
