@@ -210,10 +210,9 @@ def check_rounds(
             with other settings, or no data folder.
     """
     full = sum(p.numel() for p in baseline.model.parameters())
+    record = _record(baseline, data, out, settings, search, space, retraining)
     check_search(baseline, space, search, int(full / settings.target))
-    check_folder(
-        out, _record(baseline, data, out, settings, search, space, retraining), partly=True
-    )
+    check_folder(out, record, partly=True)
 
 
 def _record(
@@ -271,8 +270,8 @@ class _Rounds:
     def prepare(self) -> None:
         """Do what any round needs, and so refuse what cannot be used before `out` is claimed."""
         speed_limit(self.baseline, self.proxy, self.costs, self.space, self.search)
-        self._train_keys()
         _ = self.limit
+        self._train_keys()  # last: it writes shapes to `out`
 
     def run(self) -> Outcome:
         if not self._folder(1).exists():
