@@ -21,6 +21,7 @@ from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.compat.trainer import train_command, trained_epochs, training_config
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
+from espnet_shrink.trained import is_trained, mark_trained
 
 INIT = "init.pth"
 # espnet2's trainer and ESPnet3's.
@@ -54,8 +55,7 @@ def retrain(
     Raises:
         ShrinkError: the trainer failed; its log is named.
     """
-    done = exp / ".trained"
-    if done.exists():
+    if is_trained(exp, epochs, state):
         return
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
@@ -83,7 +83,7 @@ def retrain(
     write_text(config, yaml.safe_dump(training_config(base_config, changes), sort_keys=False))
     run_trainer(train_command(task_of(base_config, exp), config), exp, epochs, ngpu)
     find_model(exp)  # the trainer may end well and leave no model
-    write_text(done, f"{epochs} epochs\n")
+    mark_trained(exp, epochs, state)
 
 
 def leave_untrained(

@@ -24,7 +24,7 @@ VERBS = {
     "proxy": ["--data", "dump/raw/dev", "--size", 4],
     "space": [],
     "search": ["--proxy", "dump/raw/test", "--data", "dump/raw/dev", "--target", 1.5,
-               "--evaluations", 4],
+               "--searcher", "random", "--evaluations", 4],
     "rounds": ["--proxy", "dump/raw/test", "--data", "dump/raw/dev", "--target", 1.5],
 }  # fmt: skip
 every_verb = pytest.mark.parametrize("verb", VERBS)

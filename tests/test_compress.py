@@ -130,7 +130,7 @@ def test_the_card_says_what_was_done(packed, presets, shrink):
 def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monkeypatch, shrink):  # noqa: F811
     """An experiment folder in; its config names no training data."""
     monkeypatch.chdir(tmp_path)
-    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 5}), encoding="utf-8")
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}), encoding="utf-8")
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "train": {
         "batch_type": "sorted", "batch_size": 2, "optim": "adam", "optim_conf": {"lr": 0.001},
     }}), encoding="utf-8")  # fmt: skip

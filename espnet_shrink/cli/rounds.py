@@ -32,6 +32,9 @@ def add(verbs: Verbs) -> None:
         "--train", type=Path, help="training set; by default what EXP's config.yaml names"
     )
     verb.add_argument("--plan", type=Path, help="plan.yaml for the first round")
+    verb.add_argument(
+        "--space", type=Path, help="space.yaml of all rounds; by default OUT's, if any"
+    )
     add_presets(verb, "rounds", "search")
     add_target(verb)
     add_seed(verb)
@@ -41,23 +44,21 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    import dataclasses
-
+    from espnet_shrink.retraining import espnet2_retraining
     from espnet_shrink.rounds import RoundsSettings, run_rounds
     from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
-    from espnet_shrink.stages import open_baseline, read_plan
-    from espnet_shrink.training_data import training_data
+    from espnet_shrink.stages import open_baseline, read_plan, space_for
 
     settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
     loaded = open_baseline(args.exp, args.checkpoint)
-    train = training_data(loaded, args.train, args.data, args.out / "train_data", settings.train)
-    settings = dataclasses.replace(settings, train=train)
+    space = None if args.space is None else space_for(loaded, args.space, search)
+    retraining = espnet2_retraining(loaded, args.train, args.data, args.out, settings.train)
     outcome = run_rounds(
         loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan,
-        workers=args.workers,
+        workers=args.workers, space=space, retraining=retraining,
     )  # fmt: skip
     if outcome.final is None:
         raise ShrinkError(

@@ -62,12 +62,9 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.lowrank.sites import survey
-    from espnet_shrink.proxy.features import extract
     from espnet_shrink.rounds import RoundsSettings
-    from espnet_shrink.search.space import SearchSpace, full_space
     from espnet_shrink.settings import load_settings, require
-    from espnet_shrink.stages import open_baseline, search_ranks
+    from espnet_shrink.stages import open_baseline, search_ranks, space_for
 
     settings = load_settings(
         SearchSettings, args.search_config,
@@ -86,17 +83,11 @@ def run(args: argparse.Namespace) -> None:
     )
     require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
     loaded = open_baseline(args.exp, args.checkpoint)
-    sites = survey(loaded.model).sites
-    if args.space is None:
-        space = full_space(sites, settings.min_rank)
-    else:
-        space = SearchSpace.load(args.space)
-        space.check(sites)
+    space = space_for(loaded, args.space, settings)
     full = sum(p.numel() for p in loaded.model.parameters())
     found = search_ranks(
-        loaded, extract(loaded, args.proxy), args.data, space, settings, int(full / target),
-        args.out, args.workers,
-    )  # fmt: skip
+        loaded, args.proxy, args.data, space, settings, int(full / target), args.out, args.workers
+    )
     rtf = "" if found.rtf is None else f"RTF {found.rtf:.4f} on this machine, "
     print(
         f"plan {args.out / 'plan.yaml'}: "

@@ -17,6 +17,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
 from espnet_shrink.files import write_text
+from espnet_shrink.trained import is_trained, mark_trained
 from espnet_shrink.training import INIT, run_trainer
 
 CONFIG = "training.yaml"
@@ -41,8 +42,7 @@ def retrain(
     Raises:
         ShrinkError: the trainer failed; its log is named.
     """
-    done = exp / ".trained"
-    if done.exists():
+    if is_trained(exp, epochs, state):
         return
     config = _config(training, exp, epochs, learning_rate_factor, extra)
     exp.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def retrain(
     command += ["-m", "espnet_shrink.espnet3.train", str(exp / CONFIG)]
     run_trainer(command, exp, epochs, torch.cuda.device_count())
     _write_best(exp, config["best_model_criterion"][0][0].replace("/", "."))
-    write_text(done, f"{epochs} epochs\n")
+    mark_trained(exp, epochs, state)
 
 
 def _write_best(exp: Path, monitor: str) -> None:

@@ -19,16 +19,16 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
 from espnet_shrink.espnet3.retrain import CONFIG, retrain
-from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
+from espnet_shrink.espnet3.settings import SECTION, ShrinkSettings, read_section
 from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.proxy.features import extract, sampling_rate_hz
+from espnet_shrink.proxy.digest import config_digest
+from espnet_shrink.proxy.features import sampling_rate_hz
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.write import write_report
+from espnet_shrink.retraining import Retraining
 from espnet_shrink.rounds import run_rounds
-from espnet_shrink.search.space import full_space
-from espnet_shrink.stages import make_proxy, open_baseline, read_plan, search_ranks
+from espnet_shrink.stages import find_space, make_proxy, open_baseline, read_plan, search_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,9 @@ class ShrinkSystem(ASRSystem):
             settings, loaded = self._settings(), open_baseline(self.exp_dir)
             search, out = settings.search, settings.out_dir / "search"
             full = sum(p.numel() for p in loaded.model.parameters())
-            sites = survey(loaded.model).sites
             found = search_ranks(
-                loaded, extract(loaded, settings.out_dir / "proxy"), settings.out_dir / "dev",
-                full_space(sites, search.min_rank), search,
+                loaded, settings.out_dir / "proxy", settings.out_dir / "dev",
+                find_space(loaded, settings.out_dir, search), search,
                 int(full / settings.rounds.first_goal()), out,
             )  # fmt: skip
             logger.info(
@@ -102,6 +101,7 @@ class ShrinkSystem(ASRSystem):
                 loaded, out / "proxy", out / "dev", out, settings.rounds, settings.search,
                 first_plan=read_plan(out / "search" / "plan.yaml"),
                 retrain=functools.partial(retrain, self._plain_config()),
+                retraining=self._retraining(settings),
             )  # fmt: skip
             if outcome.final is None:
                 raise ShrinkError(
@@ -136,6 +136,11 @@ class ShrinkSystem(ASRSystem):
 
     def _plain_config(self) -> dict[str, Any]:
         return dict(OmegaConf.to_container(self.training_config, resolve=True))  # type: ignore[arg-type]
+
+    def _retraining(self, settings: ShrinkSettings) -> Retraining:
+        """Known by its config: the data are what classes of the recipe make of it."""
+        config = {key: value for key, value in self._plain_config().items() if key != SECTION}
+        return Retraining("espnet3", config_digest(config), lambda: settings.rounds.train)
 
     def _settings(self) -> ShrinkSettings:
         return read_section(self._plain_config())
