@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_codec
 from espnet_shrink.cost import CostModel
 from espnet_shrink.latency import Latency, LatencyTable, one_thread
 from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
@@ -90,11 +89,11 @@ def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations
 
 
 def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:
-    model, first = loaded.model, text_codec(loaded).prompt.first
-    for feature, tokens in zip(data.features, data.tokens, strict=True):
+    model = loaded.model
+    for feature, tokens, prompt in zip(data.features, data.tokens, data.prompts, strict=True):
         encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
         for decoder in decoders_of(model):
-            decoder.teach(model, encoded, lengths, [*first, *tokens])
+            decoder.teach(model, encoded, lengths, [*prompt.first, *tokens])
 
 
 def cost_model(

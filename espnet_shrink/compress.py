@@ -58,6 +58,8 @@ class Request:
     command: str
     checkpoint: str | None = None
     ngpu: int = 0
+    lang_sym: str | None = None
+    task_sym: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     out = request.out
     source = open_source(request.model, out / "base", request.checkpoint)
     loaded = open_model(source.config, source.checkpoint)
+    loaded = loaded.asking(request.lang_sym, request.task_sym)
     settings, trainer = _how_to_train(request, settings, loaded)
     size = min(PROXY_SIZE, len(read_folder(request.data)))
     proxy = make_proxy(loaded, request.data, out / "proxy", size, "ordered", search.seed)
@@ -128,7 +131,7 @@ def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
     decode_set(loaded, features, decoder, base / hypotheses)
     for exp in exps:
-        small = load_model(*find_model(exp))
+        small = load_model(*find_model(exp)).asking(**loaded.asked)
         decode_set(small, extract(small, request.data), decoder, exp / hypotheses)
     return collect(
         Sources(base, request.out, request.data.parent, [request.data.name], tag,

@@ -145,7 +145,7 @@ def run_rounds(
     record = {
         **dataclasses.asdict(settings), "search": dataclasses.asdict(search),
         "proxy": str(proxy_folder), "data": str(data), "base_hash": model_hash(baseline.model),
-        "first_plan": None if first_plan is None else first_plan.plan.hash,
+        "first_plan": None if first_plan is None else first_plan.plan.hash, **baseline.asked,
     }  # fmt: skip
     # All that can be refused comes before the folder is claimed.
     rounds = _Rounds(
@@ -268,7 +268,7 @@ class _Rounds:
         found = self._search(number, goal, current, proxy)
         epochs = 0 if self.retrain is None else self.settings.epochs_for(goal)
         before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
-        after = self._dev_score(load_model(*find_model(folder)))
+        after = self._dev_score(self._load(number))
         cost = self.costs.cost(found.plan)
         within = after.wer <= self.limit
         done = Round(
@@ -335,8 +335,12 @@ class _Rounds:
         # Features anew: a frontend may have been trained along.
         return Scorer(loaded, extract(loaded, self.data)).score()
 
-    def _folded(self, number: int) -> LoadedModel:
+    def _load(self, number: int) -> LoadedModel:
         loaded = load_model(*find_model(self._folder(number)))
+        return loaded.asking(**self.baseline.asked)
+
+    def _folded(self, number: int) -> LoadedModel:
+        loaded = self._load(number)
         fold(loaded.model)
         return loaded
 

@@ -80,7 +80,7 @@ def make_proxy(
         ShrinkError: bad data, method or size, or `out` was made with other settings.
     """
     record = {"data": str(data), "size": size, "method": method, "seed": seed,
-              "base_hash": model_hash(loaded.model)}  # fmt: skip
+              "base_hash": model_hash(loaded.model), **loaded.asked}  # fmt: skip
     made = not (out / "proxy.yaml").exists()
     if made:  # all that can be refused comes before the folder is claimed
         features = extract(loaded, data)
@@ -181,6 +181,7 @@ def search_ranks(
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
         "base_hash": model_hash(loaded.model),
+        **loaded.asked,
         "proxy": sorted(u.name for u in proxy.utterances),
         "data": str(data),
         "space": {name: list(ranks) for name, ranks in space.ranges.items()},

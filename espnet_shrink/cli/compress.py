@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_out, add_verb
+from espnet_shrink.cli.verb import Verbs, add_asked, add_out, add_verb
 from espnet_shrink.errors import ShrinkError
 
 
@@ -21,6 +21,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--target", type=_times, help="compression to reach, such as 5x")
     verb.add_argument(
         "--train",
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(
         args.model, args.data, args.out, args.train, not args.no_retrain, command,
-        args.checkpoint, args.ngpu,
+        args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
     )  # fmt: skip
     done = compress(request, settings, search)
     print(done.summary)

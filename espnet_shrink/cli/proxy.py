@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import Verbs, add_asked, add_exp, add_out, add_verb
 
 
 def add(verbs: Verbs) -> None:
@@ -13,6 +13,7 @@ def add(verbs: Verbs) -> None:
     verb = add_verb(verbs, "proxy", run, "choose the few utterances on which plans are scored")
     add_exp(verb)
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     verb.add_argument("--size", type=int, default=100, help="utterances to choose")
     verb.add_argument(
@@ -28,10 +29,8 @@ def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.stages import make_proxy, open_baseline
 
-    made = make_proxy(
-        open_baseline(args.exp, args.checkpoint), args.data, args.out, args.size, args.method,
-        args.seed,
-    )  # fmt: skip
+    loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
+    made = make_proxy(loaded, args.data, args.out, args.size, args.method, args.seed)
     state = "made" if made.made else "already there"
     print(
         f"proxy set {made.folder}: {made.size} utterances ({state}); the uncompressed model has "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
+from espnet_shrink.cli.verb import Verbs, add_asked, add_exp, add_out, add_verb, add_workers
 from espnet_shrink.errors import ShrinkError
 
 
@@ -14,6 +14,7 @@ def add(verbs: Verbs) -> None:
     verb = add_verb(verbs, "rounds", run, "search, factorise and retrain in rounds, to the target")
     add_exp(verb)
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
     verb.add_argument("--data", type=Path, required=True, help="dev set, to accept rounds on")
     verb.add_argument(
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     settings = load_settings(RoundsSettings, args.config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
-    loaded = open_baseline(args.exp, args.checkpoint)
+    loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
     train = training_data(loaded, args.train, args.data, args.out / "train_data", settings.train)
     settings = dataclasses.replace(settings, train=train)
     outcome = run_rounds(

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb, add_workers
+from espnet_shrink.cli.verb import Verbs, add_asked, add_exp, add_out, add_verb, add_workers
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
@@ -16,6 +16,7 @@ def add(verbs: Verbs) -> None:
     verb = add_verb(verbs, "search", run, "search a rank for every site within a budget")
     add_exp(verb)
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
     verb.add_argument(
         "--data", type=Path, required=True, help="dev set, to choose among the best plans"
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         target is not None, "give --target X, --rtf X, or --rounds_config FILE for its first round"
     )
     require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
-    loaded = open_baseline(args.exp, args.checkpoint)
+    loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
     sites = survey(loaded.model).sites
     if args.space is None:
         space = full_space(sites, settings.min_rank)

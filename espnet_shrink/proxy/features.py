@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import humanfriendly
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_codec
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.compat.text import Prompt, text_codec
+from espnet_shrink.proxy.decoders import check_decoders
 from espnet_shrink.proxy.encoder import features_of
 from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
 
@@ -26,41 +28,33 @@ class FeatureSet:
             frontend.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
+        references: N texts to be recognised, without tags.
+        prompts: N, what decoding starts from.
     """
 
     utterances: Sequence[Utterance]
     features: Sequence[torch.Tensor]
     tokens: Sequence[Sequence[int]]
     seconds: Sequence[float]
+    references: Sequence[str] = ()
+    prompts: Sequence[Prompt] = ()
 
     @property
     def audio_s(self) -> float:
         """Seconds of audio in all."""
         return sum(self.seconds)
 
-    @property
-    def references(self) -> list[str]:
-        """The N reference texts."""
-        return [utterance.text for utterance in self.utterances]
-
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
-        return FeatureSet(
-            self.utterances[:count],
-            self.features[:count],
-            self.tokens[:count],
-            self.seconds[:count],
-        )
+        return FeatureSet(*(column[:count] for column in self._columns()))
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
         keep = [i for i, u in enumerate(self.utterances) if u.name in names]
-        return FeatureSet(
-            [self.utterances[i] for i in keep],
-            [self.features[i] for i in keep],
-            [self.tokens[i] for i in keep],
-            [self.seconds[i] for i in keep],
-        )
+        return FeatureSet(*([column[i] for i in keep] for column in self._columns()))
+
+    def _columns(self) -> list[Any]:
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
 
 @torch.no_grad()
@@ -71,23 +65,23 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio or sampling rate.
+        ShrinkError: nothing that can be decoded; no tokenizer; bad folder, audio, sampling rate or
+            tags.
     """
-    if loaded.task.name == "lm":
-        raise ShrinkError(
-            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
-            "a model that recognises speech"
-        )
+    check_decoders(loaded)
     utterances = read_folder(folder)
     rate_hz = sampling_rate_hz(loaded)
     codec = text_codec(loaded)
-    features, tokens, seconds = [], [], []
+    references = [codec.reference(utterance.text) for utterance in utterances]
+    features, seconds = [], []
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
         features.append(encoder_input(loaded, samples))
-        tokens.append(codec.to_ids(utterance.text))
-    return FeatureSet(utterances, features, tokens, seconds)
+    return FeatureSet(
+        utterances, features, [r.tokens for r in references], seconds,
+        [r.text for r in references], [r.prompt for r in references],
+    )  # fmt: skip
 
 
 def sampling_rate_hz(loaded: LoadedModel) -> int:
