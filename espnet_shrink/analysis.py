@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_codec
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import working_on
 from espnet_shrink.latency import Latency, LatencyTable, one_thread
@@ -105,13 +104,14 @@ def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations
 
 
 def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:
-    model, first = loaded.model, text_codec(loaded).prompt.first
+    model = loaded.model
     names = [u.name for u in data.utterances] or ["noise"] * len(data.features)
-    for name, feature, tokens in zip(names, data.features, data.tokens, strict=True):
+    each = zip(names, data.features, data.tokens, data.prompts, strict=True)
+    for name, feature, tokens, prompt in each:
         with working_on(f"{loaded.config}: passing {name} and its text through the model"):
             encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
             for decoder in decoders_of(model):
-                decoder.teach(model, encoded, lengths, [*first, *tokens])
+                decoder.teach(model, encoded, lengths, [*prompt.first, *tokens])
 
 
 def cost_model(

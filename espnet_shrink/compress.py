@@ -59,6 +59,8 @@ class Request:
     command: str
     checkpoint: str | None = None
     ngpu: int = 0
+    lang_sym: str | None = None
+    task_sym: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     out = request.out
     source = open_source(request.model, out / "base", request.checkpoint)
     loaded = open_model(source.config, source.checkpoint)
+    loaded = loaded.asking(request.lang_sym, request.task_sym)
     retraining = None
     if request.retrain:
         retraining = espnet2_retraining(loaded, request.train, request.data, out, settings.train)
@@ -125,7 +128,7 @@ def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
     for exp in (base, *exps):
         if not (exp / hypotheses / "text").exists():
-            model = loaded if exp == base else load_model(*find_model(exp))
+            model = loaded if exp == base else load_model(*find_model(exp)).asking(**loaded.asked)
             decode_set(model, extract(model, request.data), decoder, exp / hypotheses)
     return collect(
         Sources(base, request.out, request.data.parent, [request.data.name], tag,

@@ -13,6 +13,7 @@ import torch
 from espnet_shrink.analysis import cost_model, latency, observe
 from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.models import LoadedModel, espnet_version
+from espnet_shrink.compat.text import Prompt
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import working_on
 from espnet_shrink.export.quantised import QuantisedSizes, quantised_sizes
@@ -246,7 +247,9 @@ def _noise(loaded: LoadedModel) -> tuple[FeatureSet, str]:
     if fixed_s is not None and fixed_s > seconds:
         over += f" (padded to {fixed_s:g} s, the only length that the model knows)"
     noise = NOISE_LEVEL * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return FeatureSet([], [encoder_input(loaded, noise)], [tokens], [seconds]), over
+    prompt = Prompt([getattr(loaded.model, "sos", 0)])
+    given = encoder_input(loaded, noise)
+    return FeatureSet([], [given], [tokens], [seconds], prompts=[prompt]), over
 
 
 def _stored(loaded: LoadedModel) -> tuple[dict[str, float], dict[str, float]]:

@@ -245,6 +245,7 @@ def _record(
         "training_data_content": None if retraining is None else retraining.content,
         "training_config_content": config_digest(read_yaml(baseline.config)),
         "base_hash": model_hash(baseline.model),
+        **baseline.asked,
         "data_content": data_digest(data, known),
         MADE_WITH: made_with(),
     }
@@ -426,7 +427,7 @@ class _Rounds:
         found = self._search(number, goal, current, accepted)
         epochs = self._epochs(goal)
         before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
-        after = self._dev_score(load_model(*find_model(folder)))
+        after = self._dev_score(self._load(number))
         cost = self.costs.cost(found.plan)
         metric, limit = self.judged
         within = after.rate <= limit
@@ -497,8 +498,12 @@ class _Rounds:
         # Features anew: a frontend may have been trained along.
         return Scorer(loaded, extract(loaded, self.data)).score()
 
-    def _folded(self, number: int) -> LoadedModel:
+    def _load(self, number: int) -> LoadedModel:
         loaded = load_model(*find_model(self._folder(number)))
+        return loaded.asking(**self.baseline.asked)
+
+    def _folded(self, number: int) -> LoadedModel:
+        loaded = self._load(number)
         fold(loaded.model)
         return loaded
 

@@ -96,6 +96,7 @@ def make_proxy(
     record = {
         "data_content": data_digest(data, str(known.get("data_content", ""))), "size": size,
         "method": method, "seed": seed, "base_hash": model_hash(loaded.model),
+        **loaded.asked,
         MADE_WITH: made_with(),
     }  # fmt: skip
     check_folder(out, record)
@@ -240,6 +241,7 @@ def search_ranks(
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
         "base_hash": model_hash(loaded.model),
+        **loaded.asked,
         "proxy_set_content": data_digest(proxy, str(known.get("proxy_set_content", ""))),
         "data_content": data_digest(data, str(known.get("data_content", ""))),
         "space": space.document,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from espnet_shrink.cli.verb import (
     Verbs,
+    add_asked,
     add_model,
     add_out,
     add_presets,
@@ -29,6 +30,7 @@ def add(verbs: Verbs) -> None:
     add_model(verb)
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     add_out(verb)
+    add_asked(verb)
     add_target(verb)
     verb.add_argument(
         "--train",
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(
         args.model, args.data, args.out, args.train, not args.no_retrain, command,
-        args.checkpoint, args.ngpu,
+        args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
     )  # fmt: skip
     done = compress(request, settings, search)
     print(done.summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import Verbs, add_asked, add_exp, add_out, add_verb
 from espnet_shrink.proxy import PROXY_SIZE
 
 
@@ -17,6 +17,7 @@ def add(verbs: Verbs) -> None:
     )  # fmt: skip
     add_exp(verb)
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     verb.add_argument(
         "--size", type=int, help=f"utterances to choose; by default {PROXY_SIZE}, or all if there "
@@ -37,9 +38,8 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.stages import make_proxy, open_baseline
 
     size = min(PROXY_SIZE, len(read_folder(args.data))) if args.size is None else args.size
-    made = make_proxy(
-        open_baseline(args.exp, args.checkpoint), args.data, args.out, size, args.method, args.seed,
-    )  # fmt: skip
+    loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
+    made = make_proxy(loaded, args.data, args.out, size, args.method, args.seed)
     state = "made" if made.made else "already there"
     print(
         f"proxy set {made.folder}: {made.size} utterances ({state}); the uncompressed model has "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from espnet_shrink.cli.verb import (
     Verbs,
+    add_asked,
     add_exp,
     add_out,
     add_presets,
@@ -26,6 +27,7 @@ def add(verbs: Verbs) -> None:
     )  # fmt: skip
     add_exp(verb)
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
     verb.add_argument("--data", type=Path, required=True, help="dev set, to accept rounds on")
     verb.add_argument(
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
-    loaded = open_baseline(args.exp, args.checkpoint)
+    loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
     space = None if args.space is None else space_for(loaded, args.space, search)
     retraining = espnet2_retraining(loaded, args.train, args.data, args.out, settings.train)
     outcome = run_rounds(

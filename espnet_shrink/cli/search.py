@@ -8,6 +8,7 @@ from pathlib import Path
 
 from espnet_shrink.cli.verb import (
     Verbs,
+    add_asked,
     add_exp,
     add_out,
     add_presets,
@@ -31,6 +32,7 @@ def add(verbs: Verbs) -> None:
     )
     add_exp(verb)
     add_out(verb)
+    add_asked(verb)
     verb.add_argument("--proxy", type=Path, required=True, help="proxy set")
     verb.add_argument(
         "--data", type=Path, required=True, help="dev set, to choose among the best plans"
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
         target is not None, "give --target X, --rtf X, or --rounds_config FILE for its first round"
     )
     require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
-    loaded = open_baseline(args.exp, args.checkpoint)
+    loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
     space = space_for(loaded, args.space, settings)
     full = sum(p.numel() for p in loaded.model.parameters())
     found = search_ranks(

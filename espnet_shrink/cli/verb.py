@@ -104,6 +104,16 @@ def add_seed(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_asked(verb: argparse.ArgumentParser) -> None:
+    """Add --lang_sym and --task_sym, named as in ESPnet's s2t_inference."""
+    for name, what, example in (("lang_sym", "language", "<eng>"), ("task_sym", "task", "<asr>")):
+        verb.add_argument(
+            f"--{name}",
+            help=f"{what} that a speech-to-text (OWSM) model is asked for where the text in DATA "
+            f"has no such tag in front; by default {example}",
+        )
+
+
 def add_workers(verb: argparse.ArgumentParser) -> None:
     """Add --workers."""
     verb.add_argument(

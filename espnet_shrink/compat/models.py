@@ -29,13 +29,46 @@ def espnet_version() -> str:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An ESPnet model in eval mode, its training arguments, and where it came from."""
+    """An ESPnet model in eval mode, its training arguments, and where it came from.
+
+    Attributes:
+        lang_sym, task_sym: what a speech-to-text (OWSM) model is asked for where a text has no
+            tags; the names and defaults of ESPnet's inference.
+    """
 
     model: Any
     args: argparse.Namespace
     config: Path
     checkpoint: Path
     task: Task
+    lang_sym: str = "<eng>"
+    task_sym: str = "<asr>"
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What the model is asked for, if it can be asked: for the record of what it gave."""
+        if self.task.name != "s2t":
+            return {}
+        return {"lang_sym": self.lang_sym, "task_sym": self.task_sym}
+
+    def asking(self, lang_sym: str | None = None, task_sym: str | None = None) -> LoadedModel:
+        """The same, asked for another language and task: `<deu>` or `deu`; None: as before.
+
+        Raises:
+            ShrinkError: something is given, and this is no speech-to-text model.
+        """
+        given = {"lang_sym": lang_sym, "task_sym": task_sym}
+        wanted = {key: f"<{tag.strip('<>')}>" for key, tag in given.items() if tag is not None}
+        if wanted and self.task.name != "s2t":
+            raise ShrinkError(
+                f"--{next(iter(wanted))} asks a speech-to-text (OWSM) model, and {self.config} is "
+                f"of the task {self.task.name}: leave it out"
+            )
+        return dataclasses.replace(
+            self,
+            lang_sym=wanted.get("lang_sym", self.lang_sym),
+            task_sym=wanted.get("task_sym", self.task_sym),
+        )
 
     def copy(self) -> LoadedModel:
         """The same with weights of its own."""

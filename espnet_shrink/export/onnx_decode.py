@@ -124,7 +124,7 @@ def _of_arrays(recogniser: OnnxRecogniser) -> Decode:
 @torch.no_grad()
 def _torch_greedy(model: Any, features: torch.Tensor) -> list[int]:
     encoded = encode(model, features[None], torch.tensor([len(features)]))
-    return ctc.greedy(model, *encoded, Prompt([]))[0]
+    return ctc.greedy(model, *encoded, [Prompt([])])[0]
 
 
 def _measure(

@@ -13,9 +13,10 @@ import torch
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.references import scored_texts
-from espnet_shrink.compat.text import text_codec
+from espnet_shrink.compat.text import Prompt, text_codec
 from espnet_shrink.errors import ShrinkError, working_on
 from espnet_shrink.metric import Metric, metric_of
+from espnet_shrink.proxy.decoders import check_decoders
 from espnet_shrink.proxy.encoder import features_of
 from espnet_shrink.proxy.kaldi import Utterance, evenly_spaced, read_audio, read_folder
 from espnet_shrink.proxy.short import empty_too_short, frontend_output
@@ -31,8 +32,9 @@ class FeatureSet:
             frontend; without frames where an utterance is too short for the model.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
-        references: N reference texts, as they are scored.
+        references: N reference texts, as they are scored: cleaned, without tags.
         metric: the error rate that decides on such texts.
+        prompts: N, what decoding starts from.
     """
 
     utterances: Sequence[Utterance]
@@ -41,6 +43,7 @@ class FeatureSet:
     seconds: Sequence[float]
     references: Sequence[str] = ()
     metric: Metric = "wer"
+    prompts: Sequence[Prompt] = ()
 
     @property
     def audio_s(self) -> float:
@@ -82,7 +85,7 @@ class FeatureSet:
 
         return FeatureSet(
             of(self.utterances), of(self.features), of(self.tokens), of(self.seconds),
-            of(self.references), self.metric,
+            of(self.references), self.metric, of(self.prompts),
         )  # fmt: skip
 
 
@@ -94,37 +97,36 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio, text or sampling rate; nothing
-            long enough.
+        ShrinkError: nothing that can be decoded; no tokenizer; bad folder, audio, sampling
+            rate, text or tags; nothing long enough.
     """
-    if loaded.task.name == "lm":
-        raise ShrinkError(
-            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
-            "a model that recognises speech"
-        )
+    check_decoders(loaded)
     utterances = read_folder(folder)
     rate_hz = sampling_rate_hz(loaded)
     with working_on(f"{loaded.config}: its tokenizer"):
         codec = text_codec(loaded)
     texts = scored_texts(vars(loaded.args), loaded.config)
-    features, tokens, seconds, references = [], [], [], []
+    features, seconds, wanted = [], [], []
+    for utterance in utterances:
+        with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
+            wanted.append(codec.reference(utterance.text))
+    references = [evenly_spaced(texts.reference(reference.text)) for reference in wanted]
+    if not any(references):
+        raise ShrinkError(
+            f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
+            "give texts in the language of the model"
+        )
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
         features.append(
             frontend_output(lambda x: encoder_input(loaded, x), samples, rate_hz, utterance)
         )
-        with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
-            tokens.append(codec.to_ids(utterance.text))
-        references.append(evenly_spaced(texts.reference(utterance.text)))
-    metric = metric_of(references)
-    if not any(references):
-        raise ShrinkError(
-            f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
-            "give texts in the language of the model"
-        )
     features = empty_too_short(loaded.model, utterances, features, rate_hz)
-    return FeatureSet(utterances, features, tokens, seconds, references, metric)
+    return FeatureSet(
+        utterances, features, [r.tokens for r in wanted], seconds, references,
+        metric_of(references), [r.prompt for r in wanted],
+    )  # fmt: skip
 
 
 def sampling_rate_hz(loaded: LoadedModel) -> int:

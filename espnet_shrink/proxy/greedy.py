@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
 import queue
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -46,15 +45,18 @@ def batches(features: Sequence[torch.Tensor]) -> list[list[int]]:
     return result
 
 
-def views_of(model: Any) -> list[Any]:
+def views_of(model: Any, cores: int | None = None) -> list[Any]:
     """The model once for every core: modules of their own, over the same weights.
 
     ESPnet's modules keep things in themselves while they run (attention weights, positions), so
     no two threads may share one. And RNNP drops out in eval mode too, which a view does not.
+
+    Args:
+        cores: None: all that this process has.
     """
     shared = [*model.parameters(), *model.buffers()]
     views = []
-    for _ in range(_cores()):
+    for _ in range(cores or _cores()):
         view = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
         for module in view.modules():
             if type(module).__name__ == "RNNP":
@@ -63,24 +65,31 @@ def views_of(model: Any) -> list[Any]:
     return views
 
 
+def threads_of(views: Sequence[Any]) -> ThreadPoolExecutor:
+    """A thread for every view, each on one core."""
+    return ThreadPoolExecutor(len(views), initializer=torch.set_num_threads, initargs=(1,))
+
+
 def decode(
     views: Sequence[Any],
+    threads: ThreadPoolExecutor,
     features: Sequence[torch.Tensor],
     decoders: Sequence[Decoder],
-    prompt: Prompt,
+    prompts: Sequence[Prompt],
     kept: Encoded,
 ) -> dict[str, list[list[int]]]:
     """Token ids of every utterance, by decoder.
 
     Batches are shared out over the cores, each on one thread: the kernels are too short for
-    several threads to meet after each of them.
+    several threads to meet after each of them. When this returns or raises, no view is in use.
 
     Args:
         views: of `views_of`, a model of ESPnet's speech tasks in eval mode, on the CPU.
+        threads: of `threads_of(views)`.
         features: N normalised features, (frames, dims) each; of one without frames nothing is
             recognised.
         decoders: of `decoders_of(model)`.
-        prompt: what decoding starts from.
+        prompts: what the decoding of each of the N starts from.
         kept: encoder outputs; what it lacks is computed and put there.
 
     Raises:
@@ -97,7 +106,8 @@ def decode(
         try:
             if batch[0] not in kept:
                 kept[batch[0]] = encode_batch(model, [features[i] for i in batch])
-            return {d.name: d.greedy(model, *kept[batch[0]], prompt) for d in decoders}
+            asked = [prompts[i] for i in batch]
+            return {d.name: d.greedy(model, *kept[batch[0]], asked) for d in decoders}
         except Exception as error:
             raise BatchFailed(batch, error) from error
         finally:
@@ -105,16 +115,17 @@ def decode(
 
     result: dict[str, list[list[int]]] = {d.name: [[]] * len(features) for d in decoders}
     together = batches(features)
-    for batch, found in zip(together, _threads().map(decode_batch, together), strict=True):
-        for name, sequences in found.items():
-            for i, tokens in zip(batch, sequences, strict=True):
-                result[name][i] = tokens
+    futures = [threads.submit(decode_batch, batch) for batch in together]
+    try:
+        for batch, future in zip(together, futures, strict=True):
+            for name, sequences in future.result().items():
+                for i, tokens in zip(batch, sequences, strict=True):
+                    result[name][i] = tokens
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
     return result
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _cores() -> int:

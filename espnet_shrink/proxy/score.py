@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,11 @@ from espnet_shrink.errors import ShrinkError, first_line, working_on
 from espnet_shrink.lowrank.decompose import Decomposition
 from espnet_shrink.lowrank.replan import Replanner
 from espnet_shrink.metric import Metric, without_spaces
-from espnet_shrink.plan import Plan, Rank
-from espnet_shrink.proxy.decoders import decoders_of
+from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.decoders import check_decoders, decoders_of
 from espnet_shrink.proxy.encoder import behind_the_encoder
 from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.greedy import BatchFailed, Encoded, decode, views_of
+from espnet_shrink.proxy.greedy import BatchFailed, Encoded, decode, threads_of, views_of
 
 # A wrong word is wrong in about a third of its characters, so both get about an equal say;
 # characters break the many ties that words leave on a small set.
@@ -62,7 +63,12 @@ class Scorer:
     """Decodes a feature set with any plan of one model, a plan costing one pass and no SVD.
 
     The model itself is left alone: plans go into views of it. Encoder outputs are kept, and used
-    again for a plan that differs only behind the encoder.
+    again for a plan that differs only behind the encoder. Of several threads that ask, one waits
+    for the other.
+
+    Args:
+        only: the name of a decoder; None: all that the model has.
+        cores: to decode on; None: all that this process has.
     """
 
     def __init__(
@@ -71,42 +77,46 @@ class Scorer:
         data: FeatureSet,
         decompositions: Mapping[str, Decomposition] | None = None,
         only: str | None = None,
+        cores: int | None = None,
     ) -> None:
         model = loaded.model
         self.data = data
+        check_decoders(loaded)
         self.decoders = [d for d in decoders_of(model) if only in (None, d.name)]
-        if not self.decoders:
-            raise ShrinkError(
-                f"{loaded.config}: nothing in this model can be decoded greedily: it has no CTC "
-                "head, attention decoder or transducer"
-            )
+        if not all(prompt.transcribes for prompt in data.prompts):
+            # The CTC head writes the language that is spoken.
+            self.decoders = [d for d in self.decoders if d.name != "ctc"] or self.decoders
         with working_on(f"{loaded.config}: its tokenizer"):
             self._codec = text_codec(loaded)
         self._texts = scored_texts(vars(loaded.args), loaded.config)
         self._config = loaded.config
-        self._views = views_of(model)
+        self._views = views_of(model, cores)
+        self._threads = threads_of(self._views)
+        self._lock = threading.Lock()
         self._replanner = Replanner(self._views, decompositions or {})
         self._behind = behind_the_encoder(model)
-        self._encoder_ranks: dict[str, Rank] | None = None
+        self._encoder_ranks: dict[str, int] = {}
         self._encoded: Encoded = {}
 
     def hypotheses(self, plan: Plan | None = None) -> dict[str, list[str]]:
         """Texts of all utterances by decoder, with `plan` (None: the model as it is)."""
-        if plan is not None:
+        plan = plan or Plan({})
+        ranks = {n: r for n, r in plan.factored.items() if not n.startswith(self._behind)}
+        with self._lock:
             self._replanner.apply(plan)
-            ranks = {n: r for n, r in plan.ranks.items() if not n.startswith(self._behind)}
             if ranks != self._encoder_ranks:
                 self._encoder_ranks, self._encoded = ranks, {}
-        try:
-            found = decode(
-                self._views, self.data.features, self.decoders, self._codec.prompt, self._encoded
-            )
-        except BatchFailed as error:
-            names = [self.data.utterances[i].name for i in error.indices]
-            others = f" and {len(names) - 1} others" if len(names) > 1 else ""
-            raise ShrinkError(
-                f"{self._config}: decoding {names[0]}{others}: {first_line(error.reason)}"
-            ) from error.reason
+            try:
+                found = decode(
+                    self._views, self._threads, self.data.features, self.decoders,
+                    self.data.prompts, self._encoded,
+                )  # fmt: skip
+            except BatchFailed as error:
+                names = [self.data.utterances[i].name for i in error.indices]
+                others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+                raise ShrinkError(
+                    f"{self._config}: decoding {names[0]}{others}: {first_line(error.reason)}"
+                ) from error.reason
         with working_on(f"{self._config}: text of its tokens"):
             return {
                 name: [self._texts.hypothesis(self._codec.to_text(tokens)) for tokens in results]

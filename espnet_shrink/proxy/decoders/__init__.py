@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import Prompt
+from espnet_shrink.errors import ShrinkError
 from espnet_shrink.proxy.decoders import ctc, rnn, scorer, transducer, transformer
 
-Greedy = Callable[[Any, torch.Tensor, torch.Tensor, Prompt], list[list[int]]]
-"""(model, encoded (B, T, D), lengths (B), prompt) -> B sequences of token ids."""
+Greedy = Callable[[Any, torch.Tensor, torch.Tensor, Sequence[Prompt]], list[list[int]]]
+"""(model, encoded (B, T, D), lengths (B), B prompts) -> B sequences of token ids."""
 
 Teach = Callable[[Any, torch.Tensor, torch.Tensor, Sequence[int]], None]
 """(model, encoded (1, T, D), lengths (1), tokens with the prompt's in front)."""
@@ -38,16 +40,17 @@ class Decoder:
 def decoders_of(model: Any) -> list[Decoder]:
     """The ways in which a model of ESPnet's speech tasks can decode here."""
     found = []
+    weight = getattr(model, "ctc_weight", 0.0)
     # In speech translation the CTC head writes the source language.
     translates = hasattr(model, "extra_asr_decoder")
-    if getattr(model, "ctc", None) is not None and not translates and model.ctc_weight > 0.0:
+    if getattr(model, "ctc", None) is not None and not translates and weight > 0.0:
         found.append(Decoder("ctc", ctc.greedy, ctc.teach))
     decoder = getattr(model, "decoder", None)
     if getattr(model, "joint_network", None) is not None:
         found.append(Decoder("transducer", transducer.greedy, transducer.teach))
-    elif decoder is None or getattr(model, "ctc_weight", 0.0) == 1.0:
+    elif decoder is None or weight == 1.0:
         pass
-    elif type(decoder).__name__ == "RNNDecoder":
+    elif rnn.can_batch(decoder):
         found.append(Decoder("attention", rnn.greedy, scorer.teach))
     elif transformer.takes_a_mask(decoder):
         found.append(Decoder("attention", transformer.greedy, scorer.teach))
@@ -55,3 +58,32 @@ def decoders_of(model: Any) -> list[Decoder]:
     elif hasattr(decoder, "score") and type(decoder).__name__ != "MLMDecoder":
         found.append(Decoder("attention", scorer.greedy, scorer.teach))
     return found
+
+
+def check_decoders(loaded: LoadedModel) -> None:
+    """Refuse what cannot be decoded here.
+
+    Raises:
+        ShrinkError: a language model, several encoders or speakers, or nothing that can be decoded
+            greedily.
+    """
+    model, decoder = loaded.model, getattr(loaded.model, "decoder", None)
+    if loaded.task.name == "lm":
+        raise ShrinkError(
+            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
+            "a model that recognises speech"
+        )
+    for what, count in (
+        ("num_inf", getattr(model, "num_inf", 1)),
+        ("num_encs", getattr(decoder, "num_encs", 1)),
+    ):
+        if count > 1:
+            raise ShrinkError(
+                f"{loaded.config}: {what} is {count}: plans are scored by one text of one encoder "
+                "output, so give a model of one speaker and one encoder"
+            )
+    if not decoders_of(model):
+        raise ShrinkError(
+            f"{loaded.config}: nothing in this model can be decoded greedily: it has no CTC "
+            "head, attention decoder or transducer"
+        )
