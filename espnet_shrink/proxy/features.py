@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import humanfriendly
+import numpy as np
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
@@ -21,7 +22,7 @@ class FeatureSet:
     """Utterances with what the encoder is given.
 
     Attributes:
-        utterances: N of them.
+        utterances: N of them; none of noise.
         features: N normalised features, (frames, dims) each, or audio where the model has no
             frontend.
         tokens: N reference token sequences.
@@ -45,18 +46,21 @@ class FeatureSet:
 
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
-        return FeatureSet(
-            self.utterances[:count],
-            self.features[:count],
-            self.tokens[:count],
-            self.seconds[:count],
-        )
+        return self._take(range(min(count, len(self.seconds))))
+
+    def spread(self, count: int) -> FeatureSet:
+        """At most `count` utterances, from the shortest to the longest in equal strides."""
+        order = np.argsort(self.seconds, kind="stable")
+        strides = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+        return self._take(sorted(order[strides].tolist()))
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
-        keep = [i for i, u in enumerate(self.utterances) if u.name in names]
+        return self._take([i for i, u in enumerate(self.utterances) if u.name in names])
+
+    def _take(self, keep: Sequence[int]) -> FeatureSet:
         return FeatureSet(
-            [self.utterances[i] for i in keep],
+            [self.utterances[i] for i in keep if self.utterances],
             [self.features[i] for i in keep],
             [self.tokens[i] for i in keep],
             [self.seconds[i] for i in keep],

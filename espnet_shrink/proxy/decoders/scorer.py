@@ -38,3 +38,10 @@ def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequ
     """Teacher forcing, as in training."""
     given = torch.tensor([list(tokens)])
     model.decoder(encoded, lengths, given, torch.tensor([given.shape[1]]))
+
+
+def walk(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+    """A step of decoding for every token, each from those before it, and one for the end symbol."""
+    state = model.decoder.init_state(encoded[0])
+    for end in range(1, len(tokens) + 1):
+        _, state = model.decoder.score(torch.tensor(tokens[:end]), state, encoded[0])
