@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import humanfriendly
+import numpy as np
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
@@ -27,7 +28,7 @@ class FeatureSet:
     """Utterances with what the encoder is given.
 
     Attributes:
-        utterances: N of them.
+        utterances: N of them; none of noise.
         features: N normalised features, (frames, dims) each, or audio where the model has no
             frontend; without frames where an utterance is too short for the model.
         tokens: N reference token sequences.
@@ -53,6 +54,12 @@ class FeatureSet:
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
         return self._at(range(min(count, len(self.features))))
+
+    def spread(self, count: int) -> FeatureSet:
+        """At most `count` utterances, from the shortest to the longest in equal strides."""
+        order = np.argsort(self.seconds, kind="stable")
+        strides = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+        return self._at(sorted(order[strides].tolist()))
 
     def heard(self) -> FeatureSet:
         """Only the utterances that are long enough for the model.

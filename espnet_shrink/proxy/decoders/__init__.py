@@ -1,7 +1,8 @@
 """Greedy decoding of a padded batch, one file per kind of decoder.
 
-Each kind has `greedy`, with the hypotheses of ESPnet's own search with a beam of one, and `teach`,
-one pass over a reference text, in which every weight is used as often as in decoding that text.
+Each kind has `greedy`, with the hypotheses of ESPnet's own search with a beam of one; `teach`, one
+pass over a reference text, in which every weight is used as often as in decoding that text; and
+`walk`, decoding as it goes if that text comes out of it: a step for every token.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Decoder:
     name: str
     greedy: Greedy
     teach: Teach
+    walk: Teach
 
 
 def decoders_of(model: Any) -> list[Decoder]:
@@ -44,19 +46,19 @@ def decoders_of(model: Any) -> list[Decoder]:
     # In speech translation the CTC head writes the source language.
     translates = hasattr(model, "extra_asr_decoder")
     if getattr(model, "ctc", None) is not None and not translates and weight > 0.0:
-        found.append(Decoder("ctc", ctc.greedy, ctc.teach))
+        found.append(Decoder("ctc", ctc.greedy, ctc.teach, ctc.teach))
     decoder = getattr(model, "decoder", None)
     if getattr(model, "joint_network", None) is not None:
-        found.append(Decoder("transducer", transducer.greedy, transducer.teach))
+        found.append(Decoder("transducer", transducer.greedy, transducer.teach, transducer.walk))
     elif decoder is None or weight == 1.0:
         pass
     elif rnn.can_batch(decoder):
-        found.append(Decoder("attention", rnn.greedy, scorer.teach))
+        found.append(Decoder("attention", rnn.greedy, scorer.teach, scorer.walk))
     elif transformer.takes_a_mask(decoder):
-        found.append(Decoder("attention", transformer.greedy, scorer.teach))
+        found.append(Decoder("attention", transformer.greedy, scorer.teach, scorer.walk))
     # Mask-CTC inherits a `score` that it cannot do: its CTC head is scored.
     elif hasattr(decoder, "score") and type(decoder).__name__ != "MLMDecoder":
-        found.append(Decoder("attention", scorer.greedy, scorer.teach))
+        found.append(Decoder("attention", scorer.greedy, scorer.teach, scorer.walk))
     return found
 
 

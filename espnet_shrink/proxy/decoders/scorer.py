@@ -56,3 +56,10 @@ def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequ
     finally:
         if probability:
             model.decoder.sampling_probability = probability
+
+
+def walk(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+    """A step of decoding for every token, each from those before it, and one for the end symbol."""
+    state = model.decoder.init_state(encoded[0])
+    for end in range(1, min(len(tokens), _positions(model.decoder)) + 1):
+        _, state = model.decoder.score(torch.tensor(tokens[:end]), state, encoded[0])

@@ -93,3 +93,15 @@ def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequ
     frames = encoded.size(1)
     reached = torch.arange(frames) * predicted.size(1) // frames
     model.joint_network(encoded, predicted[:, reached])
+
+
+def walk(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+    """The same, as in decoding: a label and a frame at a time."""
+    predict = _Prediction(model)
+    out, state = predict([tokens[0]], predict.start)
+    frames, said = encoded.size(1), 1
+    for t in range(frames):
+        model.joint_network(encoded[:, t], out[None])
+        while said <= (t + 1) * (len(tokens) - 1) // frames:
+            said += 1
+            out, state = predict(list(tokens[:said]), state)
