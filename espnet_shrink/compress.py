@@ -16,10 +16,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
 from espnet_shrink.files import write_text
+from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.preflight.folder import check_named_files, check_out
+from espnet_shrink.preflight.retraining import check_retraining
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
 from espnet_shrink.proxy.features import extract
 from espnet_shrink.proxy.kaldi import read_folder
@@ -27,12 +31,13 @@ from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
 from espnet_shrink.rounds import Outcome, RoundsSettings, run_rounds
+from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import full_space
 from espnet_shrink.sources import Source, open_source
 from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.stages import make_proxy, open_model
-from espnet_shrink.training import Retrain, retrain
-from espnet_shrink.training_data import training_data
+from espnet_shrink.training import retrain
 
 PROXY_SIZE = 100
 
@@ -76,10 +81,12 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     Raises:
         ShrinkError: bad model, data or target; no round kept dev WER within its limit.
     """
-    out = request.out
+    out, trainer = request.out, retrain if request.retrain else None
+    check_out(out, request.retrain)
     source = open_source(request.model, out / "base", request.checkpoint)
     loaded = open_model(source.config, source.checkpoint)
-    settings, trainer = _how_to_train(request, settings, loaded)
+    check_named_files(source.config)
+    settings = _checked(request, settings, search, loaded)
     size = min(PROXY_SIZE, len(read_folder(request.data)))
     proxy = make_proxy(loaded, request.data, out / "proxy", size, "ordered", search.seed)
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
@@ -101,15 +108,22 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     return Compressed(outcome, results, summary, release(small, results, source, out, out / name))
 
 
-def _how_to_train(
-    request: Request, settings: RoundsSettings, loaded: LoadedModel
-) -> tuple[RoundsSettings, Retrain | None]:
+def _checked(
+    request: Request, settings: RoundsSettings, search: SearchSettings, loaded: LoadedModel
+) -> RoundsSettings:
+    """The settings with the data to train on, once all is known to work."""
+    numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
+    sites = survey(loaded.model).sites
+    # Refuses a target that cannot be met.
+    Problem(
+        CostModel(sites, numels, {}), full_space(sites, search.min_rank),
+        int(sum(numels.values()) / settings.target), {},
+    )  # fmt: skip
     if not request.retrain:
-        return settings, None
-    train = training_data(
-        loaded, request.train, request.data, request.out / "train_data", settings.train
+        return settings
+    return check_retraining(
+        loaded, request.train, request.data, request.out, settings, request.ngpu
     )
-    return dataclasses.replace(settings, train=train), retrain
 
 
 def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:

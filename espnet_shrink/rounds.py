@@ -19,9 +19,11 @@ from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
 from espnet_shrink.compat.hooks import adapter_config
+from espnet_shrink.compat.last_rate import Rate
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
 from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
+from espnet_shrink.learning_rate import start_rate
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
@@ -46,6 +48,7 @@ class RoundsSettings:
     step: float = 2.3
     epochs: int = 2
     final_epochs: int = 6
+    learning_rate: float = 0.0
     learning_rate_factor: float = 0.5
     wer_limit_relative: float = 0.1
     wer_limit_absolute: float = 0.5
@@ -60,6 +63,7 @@ class RoundsSettings:
         require(self.step > 1.0, f"step must be above 1, not {self.step:g}")
         require(self.epochs >= 1, "epochs must be at least 1")
         require(self.final_epochs >= 1, "final_epochs must be at least 1")
+        require(0.0 <= self.learning_rate < math.inf, "learning_rate must not be negative")
         require(self.learning_rate_factor > 0.0, "learning_rate_factor must be above 0")
         require(
             self.wer_limit_relative >= 0.0 and self.wer_limit_absolute >= 0.0,
@@ -70,6 +74,10 @@ class RoundsSettings:
     def first_goal(self) -> float:
         """The compression that the first round aims at."""
         return next_goal(1.0, self.step, self.target)
+
+    def start_rate(self, config: Path) -> Rate:
+        """The learning rate to retrain the model of a config.yaml at."""
+        return start_rate(config, self.learning_rate, self.learning_rate_factor, self.train)
 
     def reaches_target(self, goal: float) -> bool:
         """Whether a round that aims at `goal` is the last."""
@@ -176,6 +184,7 @@ class _Rounds:
         self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
         self.base_hash = model_hash(baseline.model)
         self.base_config = read_yaml(baseline.config)
+        self.rate = None if retrain is None else settings.start_rate(baseline.config)
         self.proxy_folder, self.data = proxy_folder, data
         self.proxy = extract(baseline, proxy_folder)
         self.sites = survey(baseline.model).sites
@@ -188,6 +197,8 @@ class _Rounds:
         self.limit = self._limit()
 
     def run(self) -> Outcome:
+        if self.rate is not None:
+            tqdm.write(f"retraining starts at {self.rate.value:g} ({self.rate.source})")
         if not self._folder(1).exists():
             for line in describe(survey(self.baseline.model)):
                 tqdm.write(f"not compressed: {line}")
@@ -322,13 +333,12 @@ class _Rounds:
         changes = {
             **self.settings.train, **adapter_config(adapter_conf(plan, self.base_hash)),
         }  # fmt: skip
-        if self.retrain is None:
+        if self.retrain is None or self.rate is None:
             leave_untrained(self.base_config, state, folder, changes)
         else:
             self.retrain(
-                self.base_config, state, folder, epochs, self.settings.learning_rate_factor,
-                self.ngpu, changes,
-            )  # fmt: skip
+                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
+            )
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel) -> Score:
@@ -343,10 +353,10 @@ class _Rounds:
     def _train_control(self, epochs: int) -> None:
         """The uncompressed baseline, trained for as many extra epochs as the accepted rounds."""
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
-        assert self.retrain is not None
+        assert self.retrain is not None and self.rate is not None
         self.retrain(
             self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
-            self.settings.learning_rate_factor, self.ngpu, self.settings.train,
+            self.rate.value, self.ngpu, self.settings.train,
         )  # fmt: skip
 
 

@@ -30,20 +30,19 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    import dataclasses
-
+    from espnet_shrink.preflight.folder import check_out
+    from espnet_shrink.preflight.retraining import check_retraining
     from espnet_shrink.rounds import RoundsSettings, run_rounds
     from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
     from espnet_shrink.stages import open_baseline, read_plan
-    from espnet_shrink.training_data import training_data
 
     settings = load_settings(RoundsSettings, args.config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
+    check_out(args.out, retrain=True)
     loaded = open_baseline(args.exp, args.checkpoint)
-    train = training_data(loaded, args.train, args.data, args.out / "train_data", settings.train)
-    settings = dataclasses.replace(settings, train=train)
+    settings = check_retraining(loaded, args.train, args.data, args.out, settings, args.ngpu)
     outcome = run_rounds(
         loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan,
         workers=args.workers,

@@ -27,8 +27,8 @@ def add_exp(verb: argparse.ArgumentParser, checkpoint: bool = True) -> None:
     if checkpoint:
         verb.add_argument(
             "--checkpoint",
-            help="model file in EXP; by default the first of valid.acc.ave.pth, "
-            "valid.loss.ave.pth, valid.acc.best.pth, latest.pth",
+            help="model file in EXP; by default what the best_model_criterion of its config "
+            "names, such as valid.acc.ave.pth",
         )
 
 

@@ -28,7 +28,7 @@ def retrain(
     state: Mapping[str, torch.Tensor],
     exp: Path,
     epochs: int,
-    learning_rate_factor: float,
+    learning_rate: float,
     ngpu: int,
     extra: Mapping[str, Any],
 ) -> None:
@@ -44,7 +44,7 @@ def retrain(
     done = exp / ".trained"
     if done.exists():
         return
-    config = _config(training, exp, epochs, learning_rate_factor, extra)
+    config = _config(training, exp, epochs, learning_rate, extra)
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
@@ -71,12 +71,12 @@ def _config(
     training: Mapping[str, Any],
     exp: Path,
     epochs: int,
-    learning_rate_factor: float,
+    learning_rate: float,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The training config `training` with what a retraining changes."""
     if not isinstance(training.get("optimizer"), dict) or "lr" not in training["optimizer"]:
-        raise ShrinkError("the training config has no optimizer.lr: retraining lowers it")
+        raise ShrinkError("the training config has no optimizer.lr: retraining sets it")
     further = {key: value for key, value in extra.items() if key not in ADAPTER_KEYS}
     config: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(training, further))  # type: ignore[assignment]
     config.pop(SECTION, None)
@@ -91,7 +91,7 @@ def _config(
             "init_param": [str(exp / INIT)],
         },
         "optimizer": {
-            **config["optimizer"], "lr": config["optimizer"]["lr"] * learning_rate_factor,
+            **config["optimizer"], "lr": learning_rate,
         },
         "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": epochs},
         "scheduler_interval": "epoch",
