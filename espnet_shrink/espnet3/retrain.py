@@ -44,7 +44,7 @@ def retrain(
     done = exp / ".trained"
     if done.exists():
         return
-    config = _config(training, exp, epochs, learning_rate, extra)
+    config = retraining_config(training, exp, epochs, learning_rate, extra)
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
@@ -67,14 +67,18 @@ def _write_best(exp: Path, monitor: str) -> None:
     write_checkpoint(exp / f"{monitor}.ave_1best.pth", read_checkpoint(found[0]))
 
 
-def _config(
+def retraining_config(
     training: Mapping[str, Any],
     exp: Path,
     epochs: int,
     learning_rate: float,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The training config `training` with what a retraining changes."""
+    """The training config `training` with what a retraining changes.
+
+    Raises:
+        ShrinkError: a training config that cannot be retrained by.
+    """
     if not isinstance(training.get("optimizer"), dict) or "lr" not in training["optimizer"]:
         raise ShrinkError("the training config has no optimizer.lr: retraining sets it")
     further = {key: value for key, value in extra.items() if key not in ADAPTER_KEYS}

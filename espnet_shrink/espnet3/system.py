@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
-from espnet_shrink.espnet3.retrain import CONFIG, retrain
+from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
 from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
 from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
@@ -80,6 +80,10 @@ class ShrinkSystem(ASRSystem):
             search, out = settings.search, settings.out_dir / "search"
             full = sum(p.numel() for p in loaded.model.parameters())
             sites = survey(loaded.model).sites
+            rate = settings.rounds.start_rate(loaded.config)  # to be known before the search
+            retraining_config(
+                self._plain_config(), out.parent / "round1", 1, rate.value, settings.rounds.train
+            )
             found = search_ranks(
                 loaded, extract(loaded, settings.out_dir / "proxy"), settings.out_dir / "dev",
                 full_space(sites, search.min_rank), search,
