@@ -6,8 +6,8 @@ A matrix, or an LSTM with both of its matrices, is predicted from the table of t
 with `--rtf` uses, for numbers of rows that the table does not hold, and run. Models with random
 weights decode noise of several lengths as if a given text came out of it, on one thread; the
 same with plans of random ranks, factorised. All that is compared takes turns; times are CPU times,
-the least of them, and so are the table's. The table is measured anew. Exit status 1 if the prediction of a
-whole model is more than a quarter away from what was measured.
+the least of them, and so are the table's. The table is measured anew. Exit status 1 if the
+prediction of a whole model is more than a quarter away from what was measured.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
 from espnet_shrink.files import write_text
+from espnet_shrink.preflight.folder import check_named_files, check_out
 from espnet_shrink.proxy import PROXY_SIZE
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
 from espnet_shrink.proxy.features import extract
@@ -79,13 +80,17 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     Raises:
         ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
     """
-    out = request.out
+    out, trainer = request.out, retrain if request.retrain else None
+    check_out(out, request.retrain)
     source = open_source(request.model, out / "base", request.checkpoint)
     loaded = open_model(source.config, source.checkpoint)
     loaded = loaded.asking(request.lang_sym, request.task_sym)
+    check_named_files(source.config)
     retraining = None
     if request.retrain:
-        retraining = espnet2_retraining(loaded, request.train, request.data, out, settings.train)
+        retraining = espnet2_retraining(
+            loaded, request.train, request.data, out, settings, request.ngpu
+        )
     space = find_space(loaded, out, search)
     check_rounds(loaded, request.data, out, settings, search, space, retraining)
     if retraining is not None and not (out / "rounds.yaml").exists():
@@ -95,7 +100,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     outcome = run_rounds(
         loaded, proxy.folder, request.data, out, settings, search, request.ngpu,
-        retrain=retrain if request.retrain else None, space=space, retraining=retraining,
+        retrain=trainer, space=space, retraining=retraining,
     )  # fmt: skip
     if outcome.final is None:
         raise ShrinkError(

@@ -10,8 +10,9 @@ from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.files import recorded
+from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+from espnet_shrink.preflight.retraining import check_retraining
 from espnet_shrink.proxy.digest import data_digest, tables_digest
-from espnet_shrink.training_data import training_data
 
 DATA_KEYS = ("train_data_path_and_name_and_type", "valid_data_path_and_name_and_type")
 
@@ -33,7 +34,12 @@ class Retraining:
 
 
 def espnet2_retraining(
-    loaded: LoadedModel, train: Path | None, valid: Path, out: Path, preset: Mapping[str, Any]
+    loaded: LoadedModel,
+    train: Path | None,
+    valid: Path,
+    out: Path,
+    settings: RoundsSettings,
+    ngpu: int,
 ) -> Retraining:
     """With ESPnet's own trainer, on the data that `training_data` finds.
 
@@ -49,7 +55,7 @@ def espnet2_retraining(
     else:
         named: list[Any] = []
         for key in DATA_KEYS:
-            named += preset.get(key) or getattr(loaded.args, key, None) or []
+            named += settings.train.get(key) or getattr(loaded.args, key, None) or []
         content = tables_digest(named, known)
-    keys = functools.cache(lambda: training_data(loaded, train, valid, out / "train_data", preset))
+    keys = functools.cache(lambda: check_retraining(loaded, train, valid, out, settings, ngpu))
     return Retraining("espnet2", content, keys)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
 from espnet_shrink.metric import Metric
+from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
 from espnet_shrink.plan import Plan, dense_plan, plan_params
 from espnet_shrink.proxy.digest import config_digest, data_digest
 from espnet_shrink.proxy.doubt import doubt
@@ -57,54 +58,6 @@ from espnet_shrink.stages import (
 from espnet_shrink.trained import is_trained
 from espnet_shrink.training import Retrain, leave_untrained
 from espnet_shrink.training import retrain as retrain_in_espnet2
-
-
-@dataclass(frozen=True)
-class RoundsSettings:
-    """How to go on (conf/rounds.yaml explains every key)."""
-
-    target: float = 5.0
-    step: float = 2.3
-    epochs: int = 2
-    final_epochs: int = 6
-    learning_rate_factor: float = 0.5
-    wer_limit_relative: float = 0.1
-    wer_limit_absolute: float = 0.5
-    rollbacks: int = 2
-    control: bool = True
-    train: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(
-            1.0 < self.target < math.inf, f"target compression must be above 1, not {self.target:g}"
-        )
-        require(self.step > 1.0, f"step must be above 1, not {self.step:g}")
-        require(self.epochs >= 1, "epochs must be at least 1")
-        require(self.final_epochs >= 1, "final_epochs must be at least 1")
-        require(self.learning_rate_factor > 0.0, "learning_rate_factor must be above 0")
-        require(
-            self.wer_limit_relative >= 0.0 and self.wer_limit_absolute >= 0.0,
-            "WER limits must not be negative",
-        )
-        require(self.rollbacks >= 0, "rollbacks must not be negative")
-
-    def first_goal(self) -> float:
-        """The compression that the first round aims at."""
-        return next_goal(1.0, self.step, self.target)
-
-    def reaches_target(self, goal: float) -> bool:
-        """Whether a round that aims at `goal` is the last."""
-        return goal >= self.target * (1 - 1e-6)
-
-    def epochs_for(self, goal: float) -> int:
-        """Retraining epochs of a round that aims at `goal`."""
-        return self.final_epochs if self.reaches_target(goal) else self.epochs
-
-
-def next_goal(now: float, step: float, target: float) -> float:
-    """The compression of the next round: equal factors, none above `step`, that end at `target`."""
-    rounds_left = max(1, math.ceil(math.log(target / now) / math.log(step) - 1e-9))
-    return now * (target / now) ** (1.0 / rounds_left)
 
 
 @dataclass(frozen=True)
@@ -273,6 +226,7 @@ class _Rounds:
         self.space, self.retraining = space, retraining
         self.base_hash = model_hash(baseline.model)
         self.base_config = read_yaml(baseline.config)
+        self.rate = None if retrain is None else settings.start_rate(baseline.config)
         self.proxy_folder, self.data = proxy_folder, data
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
@@ -286,6 +240,8 @@ class _Rounds:
         self._train_keys()  # last: it writes shapes to `out`
 
     def run(self) -> Outcome:
+        if self.rate is not None:
+            tqdm.write(f"retraining starts at {self.rate.value:g} ({self.rate.source})")
         if not self._folder(1).exists():
             for line in describe(survey(self.baseline.model)):
                 tqdm.write(f"not compressed: {line}")
@@ -485,13 +441,12 @@ class _Rounds:
         changes = {
             **self._train_keys(), **adapter_config(adapter_conf(plan, self.base_hash)),
         }  # fmt: skip
-        if self.retrain is None:
+        if self.retrain is None or self.rate is None:
             leave_untrained(self.base_config, state, folder, changes)
         else:
             self.retrain(
-                self.base_config, state, folder, epochs, self.settings.learning_rate_factor,
-                self.ngpu, changes,
-            )  # fmt: skip
+                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
+            )
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel) -> Score:
@@ -513,10 +468,10 @@ class _Rounds:
         if is_trained(self.out / "control", epochs, state):
             return
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
-        assert self.retrain is not None
+        assert self.retrain is not None and self.rate is not None
         self.retrain(
-            self.base_config, state, self.out / "control", epochs,
-            self.settings.learning_rate_factor, self.ngpu, self._train_keys(),
+            self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
+            self._train_keys(),
         )  # fmt: skip
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import yaml
+from tqdm import tqdm
 
 from espnet_shrink.analysis import Analysis, analyse, check_weights, latency, model_hash
+from espnet_shrink.compat.adapters import LORA, adapter_of, check_adapter
 from espnet_shrink.compat.models import LoadedModel, espnet_version, find_model, load_model
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
@@ -76,7 +78,15 @@ def open_baseline(exp: str | Path, checkpoint: str | None = None) -> LoadedModel
 
 
 def open_model(config: Path, checkpoint: Path) -> LoadedModel:
-    """Load an uncompressed model of which the files are known; raises as `open_baseline`."""
+    """Load an uncompressed model of which the files are known; raises as `open_baseline`.
+
+    Says which checkpoint it is; LoRA is merged into the weights.
+    """
+    described = read_yaml(config)
+    check_adapter(described, config)
+    link = f" -> {checkpoint.readlink()}" if checkpoint.is_symlink() else ""
+    merged = ", its LoRA merged into the weights" if adapter_of(described) == LORA else ""
+    tqdm.write(f"model: {checkpoint}{link}{merged}")
     loaded = load_model(config, checkpoint)
     check_weights(loaded)
     if plan_of(loaded.model).factored:

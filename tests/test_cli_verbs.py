@@ -135,17 +135,19 @@ def test_what_the_verbs_say(finished, shrink):
     assert "model:  small/round2" in said["report"]
 
 
-def test_the_usual_checkpoints_are_found_in_their_order(recipe):
+def test_checkpoints_are_found_by_criterion_then_by_usual_names(recipe):
     exp = Path("exp/asr")
-    usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
-    (exp / usual[1]).write_bytes((exp / usual[0]).read_bytes())
+    order = ["valid.acc.ave.pth", "valid.acc.ave_1best.pth", "valid.acc.best.pth",
+             "valid.loss.ave.pth", "latest.pth"]  # fmt: skip
+    (exp / order[3]).write_bytes((exp / order[0]).read_bytes())
     last = f"{CONFIG['max_epoch']}epoch.pth"
     assert find_model(exp, last)[1] == exp / last
-    for name in usual:
+    for name in order:
         assert find_model(exp) == (exp / "config.yaml", exp / name)
         (exp / name).unlink()
-    for path in exp.glob("*best.pth"):  # ESPnet3's names
-        path.unlink()
+        if name == "valid.acc.ave_1best.pth":  # ESPnet3's names
+            for path in exp.glob("*ave_*best.pth"):
+                path.unlink()
     with pytest.raises(ShrinkError, match="has no checkpoint .looked for valid.acc.ave.pth"):
         find_model(exp)
 

@@ -228,7 +228,7 @@ def test_a_round_keeps_its_best_epoch(recipe3):
 
 
 def test_the_average_of_most_epochs_is_the_model(tmp_path):
-    (tmp_path / "config.yaml").touch()
+    (tmp_path / "config.yaml").write_text("best_model_criterion: [[valid/acc, 3, max]]\n")
     for name in ("last.ckpt", "epoch3_step9_valid.acc.ckpt", "valid.loss.ave_10best.pth",
                  "valid.acc.ave_2best.pth", "valid.acc.ave_10best.pth"):  # fmt: skip
         (tmp_path / name).touch()

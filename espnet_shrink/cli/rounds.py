@@ -46,6 +46,7 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
+    from espnet_shrink.preflight.folder import check_out
     from espnet_shrink.retraining import espnet2_retraining
     from espnet_shrink.rounds import RoundsSettings, run_rounds
     from espnet_shrink.search.settings import SearchSettings
@@ -55,9 +56,10 @@ def run(args: argparse.Namespace) -> None:
     settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
+    check_out(args.out, retrain=True)
     loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
     space = None if args.space is None else space_for(loaded, args.space, search)
-    retraining = espnet2_retraining(loaded, args.train, args.data, args.out, settings.train)
+    retraining = espnet2_retraining(loaded, args.train, args.data, args.out, settings, args.ngpu)
     outcome = run_rounds(
         loaded, args.proxy, args.data, args.out, settings, search, args.ngpu, plan,
         workers=args.workers, space=space, retraining=retraining,

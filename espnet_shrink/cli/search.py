@@ -73,18 +73,19 @@ def run(args: argparse.Namespace) -> None:
         {"searcher": args.searcher, "reward": args.reward, "evaluations": args.evaluations,
          "rtf": args.rtf, "seed": args.seed},
     )  # fmt: skip
-    target = args.target
+    target, rounds = args.target, None
     if target is None and args.rounds_config is None and settings.rtf < math.inf:
         target = 1.0  # time alone decides
     if args.rounds_config is not None:
-        target = load_settings(
-            RoundsSettings, args.rounds_config, {"target": args.target}
-        ).first_goal()
+        rounds = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
+        target = rounds.first_goal()
     require(
         target is not None, "give --target X, --rtf X, or --rounds_config FILE for its first round"
     )
     require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
     loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
+    if rounds is not None:
+        rounds.start_rate(loaded.config)  # asked for before the search, not after
     space = space_for(loaded, args.space, settings)
     full = sum(p.numel() for p in loaded.model.parameters())
     found = search_ranks(

@@ -57,8 +57,8 @@ def add_checkpoint(verb: argparse.ArgumentParser) -> None:
     """Add --checkpoint."""
     verb.add_argument(
         "--checkpoint",
-        help="model file beside the config.yaml; by default the first of valid.acc.ave.pth, "
-        "valid.loss.ave.pth, valid.acc.best.pth, latest.pth",
+        help="model file beside the config.yaml; by default what its "
+        "best_model_criterion names, such as valid.acc.ave.pth",
     )
 
 

@@ -6,13 +6,23 @@ import argparse
 import copy
 import dataclasses
 import importlib.metadata
-import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from espnet_shrink.checkpoints import read_checkpoint
+from espnet_shrink.compat.adapters import (
+    LORA,
+    adapter_of,
+    check_merged,
+    without_adapter,
+    without_lora,
+)
 from espnet_shrink.compat.choices import check_choices
+from espnet_shrink.compat.criterion import chosen, model_name
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
 from espnet_shrink.errors import ShrinkError, first_line, out_of_memory
@@ -78,12 +88,11 @@ class LoadedModel:
 def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Path]:
     """The config and checkpoint of an ESPnet experiment folder.
 
-    Without `checkpoint` (a name inside the folder) the first of valid.acc.ave.pth,
-    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken; in a folder of
-    ESPnet3, which has none of them, the average of most epochs (valid.acc.ave_10best.pth).
+    Without `checkpoint` (a name inside the folder) it is the file that the config's own
+    best_model_criterion names: valid.acc.ave.pth, valid.cer_ctc.ave.pth, valid.loss.best.pth, ...
 
     Raises:
-        ShrinkError: no such folder, config or checkpoint.
+        ShrinkError: no such folder, config or checkpoint, or a link to a missing file.
     """
     folder = Path(exp)
     if not folder.is_dir():
@@ -91,42 +100,32 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     config = folder / "config.yaml"
     if not config.exists():
         raise ShrinkError(f"{folder} has no config.yaml: give an ESPnet experiment folder")
-    return config, find_checkpoint(folder, checkpoint)
+    return config, find_checkpoint(config, checkpoint)
 
 
-def find_checkpoint(folder: Path, checkpoint: str | None = None) -> Path:
-    """The checkpoint of an experiment folder, as `find_model` chooses it.
+def find_checkpoint(config: Path, checkpoint: str | None = None) -> Path:
+    """The checkpoint beside a config.yaml, as `find_model` chooses it.
 
     Raises:
-        ShrinkError: there is none.
+        ShrinkError: there is none, or it is a link to a missing file.
     """
-    usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
-    for name in [checkpoint] if checkpoint else usual:
-        if (folder / name).exists():
-            return folder / name
-    of_espnet3 = [] if checkpoint else _models_of_espnet3(folder)
-    if of_espnet3:
-        return of_espnet3[-1]
-    wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
-    raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
-
-
-def _models_of_espnet3(folder: Path) -> list[Path]:
-    """Averages of best epochs, the one of most epochs last; before them, single best epochs."""
-    found = []
-    for path in folder.iterdir():
-        name = re.fullmatch(
-            r"(?:epoch\d+_step\d+_)?valid\.(.+?)\.(?:ave_(\d+)best\.pth|ckpt)", path.name
+    folder, described = config.parent, read_yaml(config)
+    path = chosen(folder, described) if checkpoint is None else folder / checkpoint
+    if path is not None and path.is_symlink() and not path.exists():
+        raise ShrinkError(
+            f"{path} is a link to {path.readlink()}, which is missing: put that file back, or name "
+            "another checkpoint"
         )
-        if name:
-            found.append(
-                (bool(name.group(2)), name.group(1) == "acc", int(name.group(2) or 0), path)
-            )
-    return [path for *_, path in sorted(found)]
+    if path is None or not path.exists():
+        wanted = checkpoint or f"checkpoint (looked for {model_name(described)} and its like)"
+        raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
+    return path
 
 
 def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     """Build an ESPnet model and fill it, refusing a checkpoint that does not fit exactly.
+
+    A model with LoRA is loaded as the plain one with the adapter merged into its weights.
 
     From then on LSTMs of this process take the fused path on a CPU.
 
@@ -140,8 +139,15 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     described = read_yaml(config)
     task = task_of(described, config)
     check_choices(task, described, config)
+    lora = adapter_of(described) == LORA
+    if lora:
+        check_merged(state, described, Path(checkpoint))
+        state = without_lora(state)
     try:
-        model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
+        if lora:
+            model, args = _build_merged(task, described, state)
+        else:
+            model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
     except ShrinkError:
         raise
     except ImportError as error:
@@ -163,3 +169,13 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
         raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
     check_keys(model, set(state), True, config, checkpoint)
     return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)
+
+
+def _build_merged(task: Task, config: dict[str, Any], state: dict[str, Any]) -> Any:
+    """The plain model of one with LoRA, and its arguments; needs no loralib."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(without_adapter(config)), encoding="utf-8")
+        model, args = task.builder().build_model_from_file(str(path), None, "cpu")
+    model.load_state_dict(state, strict=False)
+    return model, args

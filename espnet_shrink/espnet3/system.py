@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
-from espnet_shrink.espnet3.retrain import CONFIG, retrain
+from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
 from espnet_shrink.espnet3.settings import SECTION, ShrinkSettings, read_section
 from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
@@ -79,6 +79,10 @@ class ShrinkSystem(ASRSystem):
             settings, loaded = self._settings(), open_baseline(self.exp_dir)
             search, out = settings.search, settings.out_dir / "search"
             full = sum(p.numel() for p in loaded.model.parameters())
+            rate = settings.rounds.start_rate(loaded.config)  # to be known before the search
+            retraining_config(
+                self._plain_config(), out.parent / "round1", 1, rate.value, settings.rounds.train
+            )
             found = search_ranks(
                 loaded, settings.out_dir / "proxy", settings.out_dir / "dev",
                 find_space(loaded, settings.out_dir, search), search,
