@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from espnet_shrink.errors import ShrinkError, working_on
+from espnet_shrink.errors import ShrinkError
 
 
 @contextlib.contextmanager
@@ -20,11 +20,10 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` when the block ends well.
 
     Raises:
-        ShrinkError: the disk is full, or the system refuses; `path` is left as it was.
+        ShrinkError: the disk is full; `path` is left as it was.
     """
     target = Path(path)
-    with working_on(f"cannot write {target}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: torch, numpy and matplotlib choose the format by it.
     beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
@@ -35,13 +34,9 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise ShrinkError(
                 f"no space left on the disk while writing {target}: free some and run again"
             ) from error
-        if isinstance(error, OSError) and error.errno is not None:
-            said = error.strerror or type(error).__name__
-            raise ShrinkError(f"cannot write {target}: {said}") from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # its name may be too long, too
-            beside.unlink()
+        beside.unlink(missing_ok=True)
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -1,4 +1,4 @@
-"""Stage 21: tables, plots and a page."""
+"""Tables, plots and a page."""
 
 from __future__ import annotations
 
