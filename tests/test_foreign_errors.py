@@ -67,7 +67,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(refused):
 def bad_bpe_model():
     Path("data/bpe.model").write_bytes(b"no model")
     reconfigure(token_type="bpe", bpemodel="data/bpe.model")
-    return "exp/asr/config.yaml: "
+    return "could not parse ModelProto from data/bpe.model"
 
 
 def no_such_normalisation():
