@@ -42,8 +42,10 @@ def ends_in_one_line(name: str, debug: bool, how_to_debug: str) -> Iterator[None
         sys.exit(2)
     except Exception as error:
         _show(debug)
+        # The system's own words need no guess.
+        guess = "" if isinstance(error, (OSError, MemoryError)) else "perhaps a defect; "
         print(
-            f"{name}: {first_line(error)} (perhaps a defect; {how_to_debug} for the traceback)",
+            f"{name}: {first_line(error)} ({guess}{how_to_debug} for the traceback)",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -13,7 +13,7 @@ import yaml
 from filelock import FileLock, SoftFileLock, Timeout
 from tqdm import tqdm
 
-from espnet_shrink.errors import ShrinkError, working_on
+from espnet_shrink.errors import ShrinkError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 CANNOT_WRITE = {
@@ -35,8 +35,6 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         ShrinkError: the disk is full, or the system refuses; `path` is left as it was.
     """
     target = Path(path)
-    with working_on(f"cannot write {target}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: torch, numpy and matplotlib choose the format by it.
     beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:

@@ -225,7 +225,8 @@ def _prices(folded: LoadedModel, found: Survey) -> tuple[CostModel, FeatureSet |
     if folded.task.name == "lm":
         tokens = int(TOKENS_PER_S * NOISE_S)
         given = torch.full((1, tokens), TOKEN)
-        seen = collect(folded.model, found.sites, lambda: folded.model.lm(given, None))
+        with working_on(f"{folded.config}: passing {tokens} tokens through the model"):
+            seen = collect(folded.model, found.sites, lambda: folded.model.lm(given, None))
         numels = {name: p.numel() for name, p in folded.model.named_parameters()}
         rates = {name: uses / tokens for name, uses in seen.uses.items()}
         return CostModel(found.sites, numels, rates), None, f"one pass over {tokens} tokens"

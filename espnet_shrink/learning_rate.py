@@ -42,7 +42,7 @@ def start_rate(config: Path, learning_rate: float, factor: float, train: Mapping
             f"the last learning rate of the training of {config} is not known: no checkpoint.pth "
             f"or train.log beside it tells one of {LOWEST:g} or more, and its scheduler "
             f"({_scheduler(base)}) goes by more than its config says: give learning_rate in a "
-            "rounds preset (--config)"
+            "rounds preset (--rounds_config)"
         )
     return Rate(last.value * factor, f"{factor:g} times {last.value:g}, by {last.source}")
 

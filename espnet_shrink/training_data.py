@@ -12,7 +12,7 @@ from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
 from espnet_shrink.preflight.audio import check_audio, check_words
-from espnet_shrink.proxy.kaldi import Utterance, read_folder, read_table
+from espnet_shrink.proxy.kaldi import Utterance, espnet_data_type, read_folder, read_table
 
 TASKS = ("asr", "asr_transducer", "slu")  # whose training reads speech and text, and no more
 SPLITS = ("train", "valid")
@@ -66,7 +66,7 @@ def training_data(
     for split, folder in zip(SPLITS, (train, valid), strict=True):
         utterances = read_folder(folder)
         keys[f"{split}_data_path_and_name_and_type"] = [
-            [str(folder / "wav.scp"), "speech", "sound"],
+            [str(folder / "wav.scp"), "speech", espnet_data_type(utterances)],
             [str(folder / "text"), "text", "text"],
         ]
         shapes[split] = {
@@ -95,7 +95,7 @@ def _named(loaded: LoadedModel, preset: Mapping[str, Any]) -> TrainingData:
         lengths = {
             name: check_audio(loaded, _listed(Path(path)), Path(path))
             for path, name, kind in named
-            if kind == "sound"
+            if kind in ("sound", "kaldi_ark")
         }
         files = given.get(f"{split}_shape_file") or []
         batches = given.get(f"{split}_batch_type") or given.get("batch_type")

@@ -11,6 +11,8 @@ from typing import Any
 from espnet_shrink.errors import ShrinkError, first_line, working_on
 
 Clean = Callable[[str], str]
+TAG = r"<[^<>\s]+>"
+"""Language, task and time of a speech-to-text (OWSM) model are no text."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def scored_texts(config: Mapping[str, Any], path: str | Path) -> ScoredTexts:
         ShrinkError: a cleaner that is unknown or lacks a package, or a missing list of symbols.
     """
     clean = _cleaner(config.get("cleaner"), path)
-    leave_out = _without(_symbols(config.get("non_linguistic_symbols"), path))
+    tags = [TAG] if config.get("preprocessor") == "s2t" else []
+    leave_out = _without(_symbols(config.get("non_linguistic_symbols"), path), tags)
     return ScoredTexts(lambda text: leave_out(clean(text)), leave_out)
 
 
@@ -86,13 +89,13 @@ def _symbols(given: str | Path | Sequence[str] | None, path: str | Path) -> list
     return [line.strip() for line in lines if line.strip()]
 
 
-def _without(symbols: Sequence[str]) -> Clean:
-    if not symbols:
+def _without(symbols: Sequence[str], patterns: Sequence[str]) -> Clean:
+    if not symbols and not patterns:
         return _unchanged
     # Marked ones such as <noise> wherever they stand, others only as words of their own.
     forms = [
         rf"(?<!\S){re.escape(s)}(?!\S)" if s[0].isalnum() else re.escape(s)
         for s in sorted(symbols, key=len, reverse=True)
     ]
-    pattern = re.compile("|".join(forms))
+    pattern = re.compile("|".join([*forms, *patterns]))
     return lambda text: " ".join(pattern.sub("", text).split())

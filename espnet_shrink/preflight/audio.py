@@ -9,9 +9,9 @@ import torch
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.preflight.header import AudioHeader, audio_header
+from espnet_shrink.proxy.archive import audio_file
 from espnet_shrink.proxy.features import sampling_rate_hz
-from espnet_shrink.proxy.kaldi import Utterance
+from espnet_shrink.proxy.kaldi import AudioHeader, Utterance, audio_header
 
 LONGEST_SHORT_S = 5.0  # a model that cannot take so much has another fault
 
@@ -35,7 +35,7 @@ def check_audio(loaded: LoadedModel, utterances: Sequence[Utterance], scp: Path)
     for utterance in utterances:
         what = f"{utterance.audio} of {utterance.name}"
         try:
-            if not Path(utterance.audio).is_file():
+            if not Path(audio_file(utterance.audio)).is_file():
                 raise ShrinkError(f"{what} is missing")
             header = audio_header(utterance)
             _check_header(header, what, None if any_rate else rate_hz, any_channels)

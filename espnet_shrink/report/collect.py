@@ -1,4 +1,4 @@
-"""Gather results.json from what the rounds and the decoding stages left on disk."""
+"""Gather results.json from what the rounds and the decoding left on disk."""
 
 from __future__ import annotations
 
@@ -216,6 +216,7 @@ def _variants(
     """The forms of the final model in `exp` that were decoded, and those that could not be."""
     rows, left_out = [], []
     int8 = exp / f"{scoring.inference_tag}{INT8_SUFFIX}"
+    int8_left_out = int8.with_name(f"{int8.name}_left_out.txt")  # the reason, where it cannot run
     if all((int8 / name / "text").is_file() for name in scoring.sets):
         sizes = quantised_sizes(load_model(*find_model(exp)).model)
         rows.append(
@@ -224,9 +225,12 @@ def _variants(
                 exp=_relative(int8, out), **_decoded(exp, scoring, INT8_SUFFIX),
             )
         )  # fmt: skip
-    elif int8.is_dir():
+    elif int8.is_dir() or int8_left_out.is_file():
         lacking = next(n for n in scoring.sets if not (int8 / n / "text").is_file())
-        left_out.append(schema.LeftOut(name=INT8, reason=f"{lacking} was not decoded with it"))
+        reason = f"{lacking} was not decoded with it"
+        if int8_left_out.is_file():
+            reason = " ".join(int8_left_out.read_text(encoding="utf-8").split()) or reason
+        left_out.append(schema.LeftOut(name=INT8, reason=reason))
     if (exp / "onnx").is_dir():
         of_this_model = sha256(find_model(exp)[1])
         for name, row in read_rows(exp / "onnx", of_this_model).items():

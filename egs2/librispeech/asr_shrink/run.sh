@@ -111,7 +111,7 @@ inference_tag=${inference_tag:-$(basename "${inference_config}" .yaml)}
 
 asr_opts=(
     --ngpu "${ngpu}" --nj "${nj}" --inference_nj "${inference_nj}" --use_lm false
-    --python "python3 -m espnet_shrink.run" --dumpdir "${dumpdir}" --expdir "${expdir}"
+    --python "python3 -m espnet_shrink.run --debug" --dumpdir "${dumpdir}" --expdir "${expdir}"
     --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_exp "${asr_exp}"
     --inference_config "${inference_config}" --inference_tag "${inference_tag}"
     --inference_asr_model "${inference_asr_model}"
