@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Where the corpora are. Edit the line, or export the variable: an exported value wins.
 
 # The folder that holds train-clean-100, dev-clean, ... or the LibriSpeech folder with them.
