@@ -66,6 +66,7 @@ def compressed(trained_recipe, tmp_path, monkeypatch):
             "No row of the quantised model: ESPnet's asr_inference_maskctc cannot quantise",
         ),
     ],
+    ids=["transducer", "asr_transducer", "streaming", "maskctc"],
 )
 def test_every_form_is_decoded_once_with_the_checkpoint_that_each_config_names(
     compressed,

@@ -142,11 +142,11 @@ asr_opts=(
     --inference_config "${inference_config}" --inference_tag "${inference_tag}"
 )
 if at_home; then
+    data_opts="--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed} --train_set ${train_set}"
+    data_opts+=" --valid_set ${valid_set} --test_sets ${test_sets//[[:space:]]/,} ${local_data_opts}"
     asr_opts+=(
         --lang "${lang}" --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac
-        --local_data_opts "--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed}
-            --train_set ${train_set} --valid_set ${valid_set} --test_sets ${test_sets//[[:space:]]/,}
-            ${local_data_opts}"
+        --local_data_opts "${data_opts}"
         --train_set "${train_set}" --asr_stats_dir "${expdir}/asr_stats_${tag}"
     )
 else
@@ -165,14 +165,13 @@ if at_home; then
 fi
 
 # Data first: stages 6 and on need what stages 1-5 leave.
+runs() { [ "${stage}" -le "$2" ] && [ "${stop_stage}" -ge "$1" ]; } # any of the stages $1 to $2
 needed=("${valid_set}")
-if [ -z "${download_model}" ]; then
-    [ "${stage}" -gt 11 ] || needed+=("${train_set}")
-elif [ "${stage}" -le 19 ] && [ "${stop_stage}" -ge 19 ]; then
+if { [ -z "${download_model}" ] && runs 6 11; } || { [ -n "${download_model}" ] && runs 19 19; }; then
     needed+=("${train_set}")
 fi
 # shellcheck disable=SC2206  # several names
-[ "${stage}" -gt 21 ] || [ "${stop_stage}" -lt 12 ] || needed+=(${test_sets})
+if runs 12 13 || runs 20 21; then needed+=(${test_sets}); fi
 missing=()
 for name in "${needed[@]}"; do
     formatted "${name}" || missing+=("${name}")
