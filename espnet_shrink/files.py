@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock", timeout=0)
-        lock.acquire()
+        with warnings.catch_warnings(action="ignore"):  # what it warns of is refused below
+            lock.acquire()
     except Timeout as error:
         raise ShrinkError(
             f"{path} is in use by another run: wait for it to end, or choose another folder"
