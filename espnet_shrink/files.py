@@ -57,7 +57,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _is_at(error: OSError, target: Path) -> bool:
     """Whether the file system refused `target`, not something else that the block touched."""
-    return Path(str(error.filename)).parent in (target.parent, *target.parents)
+    return error.filename is not None and Path(error.filename).parent in target.parents
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
