@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _is_at(error: OSError, target: Path) -> bool:
     """Whether the file system refused `target`, not something else that the block touched."""
-    return Path(str(error.filename)).parent in (target.parent, *target.parents)
+    return error.filename is not None and Path(error.filename).parent in target.parents
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
@@ -106,7 +107,8 @@ def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock", timeout=0)
-        lock.acquire()
+        with warnings.catch_warnings(action="ignore"):  # what it warns of is refused below
+            lock.acquire()
     except Timeout as error:
         raise ShrinkError(
             f"{path} is in use by another run: wait for it to end, or choose another folder"

@@ -41,4 +41,4 @@ def run(args: argparse.Namespace) -> None:
         print(f"not compressed: {line}")
     vectors = sum(u.params for u in found.uncompressed if u.reason.startswith("a vector"))
     print(f"vectors (biases, norms) keep their {vectors:,} of {total:,} parameters")
-    print(f"search space: {args.out / 'space.yaml'} (may be edited before the search)")
+    print(f"search space: {args.out / 'space.yaml'} (may be edited; it holds for all rounds)")
