@@ -23,6 +23,8 @@ LORA = "lora"
 
 def adapter_of(config: Mapping[str, Any]) -> str | None:
     """The adapter that a config.yaml puts on its model; None: none."""
+    if config.get("use_lora"):  # of 202310 and before
+        return LORA
     return str(config.get("adapter")) if config.get("use_adapter") else None
 
 
