@@ -34,8 +34,9 @@ def without_lora(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_adapter(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the model that the adapter was put on."""
-    return {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
+    """The config of the model that the adapter was put on, to be filled from a checkpoint."""
+    kept = {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
+    return {**kept, "init": None}
 
 
 def check_merged(state: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Path) -> None:
