@@ -37,7 +37,8 @@ class TrainingData:
         for split, files in self.shapes.items():
             paths = {folder / split / name: content for name, content in files.items()}
             for path, content in paths.items():
-                write_text(path, content)
+                if not path.exists() or path.read_text(encoding="utf-8") != content:
+                    write_text(path, content)
             keys[f"{split}_shape_file"] = [str(path) for path in paths]
         return keys
 

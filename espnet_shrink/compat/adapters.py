@@ -23,6 +23,8 @@ LORA = "lora"
 
 def adapter_of(config: Mapping[str, Any]) -> str | None:
     """The adapter that a config.yaml puts on its model; None: none."""
+    if config.get("use_lora"):  # of 202310 and before
+        return LORA
     return str(config.get("adapter")) if config.get("use_adapter") else None
 
 
@@ -32,8 +34,9 @@ def without_lora(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_adapter(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the model that the adapter was put on."""
-    return {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
+    """The config of the model that the adapter was put on, to be filled from a checkpoint."""
+    kept = {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
+    return {**kept, "init": None}
 
 
 def check_merged(state: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.proxy.archive import audio_file
-from espnet_shrink.proxy.features import sampling_rate_hz
+from espnet_shrink.proxy.features import fixed_length_s, sampling_rate_hz
 from espnet_shrink.proxy.kaldi import AudioHeader, Utterance, audio_header
 
 LONGEST_SHORT_S = 5.0  # a model that cannot take so much has another fault
@@ -70,8 +70,8 @@ def _check_header(header: AudioHeader, what: str, rate_hz: int | None, any_chann
 def _shortest_that_fits(loaded: LoadedModel, lengths: Sequence[int], rate_hz: int) -> int:
     """The first of ascending `lengths`, in samples, that the encoder takes."""
     few = [length for length in lengths if length <= LONGEST_SHORT_S * rate_hz]
-    if not few or not hasattr(loaded.model, "encode"):
-        return 0
+    if not few or not hasattr(loaded.model, "encode") or fixed_length_s(loaded) is not None:
+        return 0  # of one fixed length, what is shorter is padded
     low, high = 0, len(few)  # the first that fits is in few[low:high], or none does
     if _fits(loaded, few[0]):  # nearly always
         return few[0]
