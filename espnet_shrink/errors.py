@@ -46,7 +46,8 @@ def first_line(error: BaseException) -> str:
         return f"{error.strerror}{where}"
     if isinstance(error, KeyError):  # prints as no more than the key
         return f"KeyError: {said}"
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    kind = type(error).__name__.lstrip("_")
+    return f"{kind}: {said}" if said else kind
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -80,9 +80,11 @@ def speak_chinese(spaces: bool) -> None:
 @pytest.fixture
 def presets():
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 8}), encoding="utf-8")
-    rounds = {**ROUNDS, "target": 1.3, "final_epochs": 1, "control": False,
+    rounds = {**ROUNDS, "target": 1.3, "final_epochs": 1, "control": False, "rollbacks": 0,
               "wer_limit_absolute": 0.5}  # fmt: skip
     Path("rounds.yaml").write_text(yaml.safe_dump(rounds), encoding="utf-8")
+    for path in Path("stats/train").glob("*_shape"):  # a few utterances to retrain on
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:8]))
 
 
 WER = re.compile(r"\bWER\b")

@@ -431,3 +431,20 @@ def test_page_escapes_names(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert page.words.count(name) >= 3
+
+
+def test_where_cer_decides_nothing_is_called_wer(tmp_path):
+    data = with_variants() | {"metric": "cer", "left_out": [{"name": "int8", "reason": "no"}]}
+    data["control"]["cer"] = {"test": 9.9}  # by WER it is the better one
+    data["baseline"]["rtf"] = {}
+    results = loaded(tmp_path, data)
+    assert results.better_baseline("test") == "baseline"
+    page = report_html(results, tmp_path).read_text(encoding="utf-8")
+    for text in (results_md(results), results_text(results), re.sub(r"base64,[^\"]*", "", page)):
+        assert "CER %" in text and not re.search(r"\bWER\b", text)
+        assert "int8 has no row: no." in text
+    first = markdown_table(results_md(results), "CER, RTF")[0]
+    assert first["CER % test [95 %]"] == "1.22 [0.97, 1.46] *" and first["RTF test"] == "-"
+    del data["control"]["cer_interval"]
+    with pytest.raises(ShrinkError, match="`control` has no `cer_interval`"):
+        loaded(tmp_path, data)
