@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
+from espnet_shrink.checkpoints import stored_like, types_in
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
@@ -25,8 +27,9 @@ from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
+from espnet_shrink.moment_data import training_recordings
 from espnet_shrink.plan import Plan, dense_plan
-from espnet_shrink.proxy.features import FeatureSet, extract
+from espnet_shrink.proxy.features import FeatureSet, extract, extract_all
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.settings import SearchSettings
@@ -180,17 +183,29 @@ class _Rounds:
         self.proxy = extract(baseline, proxy_folder)
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
+        types = types_in(baseline.checkpoint)
+        self.widths = {name: dtype.itemsize for name, dtype in types.items()}
+        self.halved = sorted(
+            {_name(t) for t in types.values() if t.itemsize < torch.float32.itemsize}
+        )
         self.costs = self._costs()
         # Refuses a target that cannot be met.
         Problem(self.costs, self._space(), int(self.full / settings.target), {})
         if first_plan is not None:
             self._check(first_plan)
+        self.heard = training_recordings(
+            baseline, settings.train, len(self.proxy.utterances), search.seed
+        )
         self.limit = self._limit()
 
     def run(self) -> Outcome:
         if not self._folder(1).exists():
             for line in describe(survey(self.baseline.model)):
                 tqdm.write(f"not compressed: {line}")
+        if self.halved and self.retrain is not None:
+            tqdm.write(
+                f"the checkpoint holds {' and '.join(self.halved)}: what is retrained is float32"
+            )
         rounds: list[Round] = []
         current, now, rollbacks = self.baseline, 1.0, 0
         step = self.settings.target if self.retrain is None else self.settings.step
@@ -245,9 +260,9 @@ class _Rounds:
 
     def _costs(self) -> CostModel:
         found = survey(self.baseline.model)
-        return cost_model(
-            self.baseline.model, found, observe(self.baseline, found, self.proxy), self.proxy
-        )
+        seen = observe(self.baseline, found, self.proxy)
+        costs = cost_model(self.baseline.model, found, seen, self.proxy)
+        return dataclasses.replace(costs, widths=self.widths)
 
     def _limit(self) -> float:
         before = self._dev_score(self.baseline)
@@ -265,11 +280,14 @@ class _Rounds:
             return Round(**read_yaml(record))
         tqdm.write(f"round {number}: aiming at {goal:.2f}x")
         proxy = self.proxy if current is self.baseline else extract(current, self.proxy_folder)
-        found = self._search(number, goal, current, proxy)
+        heard = extract_all(current, self.heard) if self.heard else None
+        found = self._search(number, goal, current, proxy, heard)
         epochs = 0 if self.retrain is None else self.settings.epochs_for(goal)
-        before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
+        before = self._factorise_and_retrain(folder, found.plan, current, proxy, heard, epochs)
         after = self._dev_score(load_model(*find_model(folder)))
-        cost = self.costs.cost(found.plan)
+        # A trainer writes float32.
+        widths = self.widths if self.retrain is None else {}
+        cost = dataclasses.replace(self.costs, widths=widths).cost(found.plan)
         within = after.wer <= self.limit
         done = Round(
             round=number,
@@ -298,21 +316,32 @@ class _Rounds:
         return done
 
     def _search(
-        self, number: int, goal: float, current: LoadedModel, proxy: FeatureSet
+        self,
+        number: int,
+        goal: float,
+        current: LoadedModel,
+        proxy: FeatureSet,
+        heard: FeatureSet | None,
     ) -> SearchedPlan:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
         return search_ranks(
             current, proxy, self.data, self._space(), self.search, int(self.full / goal),
-            self._folder(number) / "search", self.workers,
+            self._folder(number) / "search", self.workers, heard,
         )  # fmt: skip
 
     def _factorise_and_retrain(
-        self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
+        self,
+        folder: Path,
+        plan: Plan,
+        current: LoadedModel,
+        proxy: FeatureSet,
+        heard: FeatureSet | None,
+        epochs: int,
     ) -> dict[str, float]:
         before = folder / "before_retraining.yaml"
         factored = current.copy()
-        decompositions = analyse(current, proxy, self.search.decomposition).decompositions
+        decompositions = analyse(current, proxy, self.search.decomposition, heard).decompositions
         factorise(factored.model, plan, factors_of(plan, decompositions))
         if not before.exists():
             score = self._dev_score(factored)
@@ -323,7 +352,8 @@ class _Rounds:
             **self.settings.train, **adapter_config(adapter_conf(plan, self.base_hash)),
         }  # fmt: skip
         if self.retrain is None:
-            leave_untrained(self.base_config, state, folder, changes)
+            stored = stored_like(state, self.baseline.checkpoint)
+            leave_untrained(self.base_config, stored, folder, changes)
         else:
             self.retrain(
                 self.base_config, state, folder, epochs, self.settings.learning_rate_factor,
@@ -348,6 +378,10 @@ class _Rounds:
             self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
             self.settings.learning_rate_factor, self.ngpu, self.settings.train,
         )  # fmt: skip
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _dump(document: Mapping[str, Any]) -> str:

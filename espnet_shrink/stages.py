@@ -156,6 +156,7 @@ def search_ranks(
     budget_params: int,
     out: Path,
     workers: str | None = None,
+    heard: FeatureSet | None = None,
 ) -> SearchedPlan:
     """Search the ranks of an uncompressed model, and write `out`/plan.yaml.
 
@@ -165,6 +166,7 @@ def search_ranks(
         proxy: on which plans are scored.
         data: folder of the dev set, on which the best of them are scored again.
         workers: that score plans, as `search.workers.scores` takes it.
+        heard: by whose activations sites are whitened; None: those of `proxy`.
 
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
@@ -175,13 +177,14 @@ def search_ranks(
     dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
     Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
     if dev is not None:
-        analysis = analyse(loaded, proxy, settings.decomposition)
+        analysis = analyse(loaded, proxy, settings.decomposition, heard)
         problem = _problem(loaded, proxy, analysis, space, budget_params, settings)
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
         "base_hash": model_hash(loaded.model),
         "proxy": sorted(u.name for u in proxy.utterances),
+        "heard": None if heard is None else sorted(u.name for u in heard.utterances),
         "data": str(data),
         "space": {name: list(ranks) for name, ranks in space.ranges.items()},
     }

@@ -37,7 +37,8 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.lowrank.sites import survey
-    from espnet_shrink.proxy.features import extract
+    from espnet_shrink.moment_data import training_recordings
+    from espnet_shrink.proxy.features import extract, extract_all
     from espnet_shrink.rounds import RoundsSettings
     from espnet_shrink.search.space import SearchSpace, full_space
     from espnet_shrink.settings import load_settings, require
@@ -67,9 +68,11 @@ def run(args: argparse.Namespace) -> None:
         space = SearchSpace.load(args.space)
         space.check(sites)
     full = sum(p.numel() for p in loaded.model.parameters())
+    proxy = extract(loaded, args.proxy)
+    heard = training_recordings(loaded, {}, len(proxy.utterances), settings.seed)
     found = search_ranks(
-        loaded, extract(loaded, args.proxy), args.data, space, settings, int(full / target),
-        args.out, args.workers,
+        loaded, proxy, args.data, space, settings, int(full / target), args.out, args.workers,
+        extract_all(loaded, heard) if heard else None,
     )  # fmt: skip
     rtf = "" if found.rtf is None else f"RTF {found.rtf:.4f} on this machine, "
     print(

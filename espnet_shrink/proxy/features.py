@@ -67,22 +67,27 @@ class FeatureSet:
         )
 
 
-@torch.no_grad()
 def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     """Read a data folder and compute its features with the model's own frontend.
+
+    Raises:
+        ShrinkError: as `extract_all`, and if the folder is bad.
+    """
+    _check_task(loaded)
+    return extract_all(loaded, read_folder(folder))
+
+
+@torch.no_grad()
+def extract_all(loaded: LoadedModel, utterances: Sequence[Utterance]) -> FeatureSet:
+    """Features of utterances, by the model's own frontend.
 
     Each utterance goes alone, as in ESPnet's inference: in a padded batch the last frames of
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio or sampling rate.
+        ShrinkError: a language model; bad audio or sampling rate.
     """
-    if loaded.task.name == "lm":
-        raise ShrinkError(
-            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
-            "a model that recognises speech"
-        )
-    utterances = read_folder(folder)
+    _check_task(loaded)
     rate_hz = sampling_rate_hz(loaded)
     codec = text_codec(loaded)
     features, tokens, seconds = [], [], []
@@ -92,6 +97,14 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
         features.append(encoder_input(loaded, samples))
         tokens.append(codec.to_ids(utterance.text))
     return FeatureSet(utterances, features, tokens, seconds)
+
+
+def _check_task(loaded: LoadedModel) -> None:
+    if loaded.task.name == "lm":
+        raise ShrinkError(
+            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
+            "a model that recognises speech"
+        )
 
 
 def sampling_rate_hz(loaded: LoadedModel) -> int:
