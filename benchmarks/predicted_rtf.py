@@ -5,9 +5,9 @@
 A matrix, or an LSTM with both of its matrices, is predicted from the table of times that a search
 with `--rtf` uses, for numbers of rows that the table does not hold, and run. Models with random
 weights decode noise of several lengths as if a given text came out of it, on one thread; the
-same with plans of random ranks, factorised. All that is compared takes turns; times are CPU times,
-the least of them, and so are the table's. The table is measured anew. Exit status 1 if the
-prediction of a whole model is more than a quarter away from what was measured.
+same with plans of random ranks, factorised. All that is compared takes turns; times are those of
+the processor, the least of all turns, and so are the table's, which is measured anew. Exit status 1
+if the prediction of a whole model is more than a quarter away from what was measured.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ RNN = {
 MODELS: dict[str, dict[str, Any]] = {
     "rnn": RNN,
     "conformer": CONFORMER,
-    "transducer": {**RNN, "decoder": "transducer", "decoder_conf": {"hidden_size": 128}},
 }
 
 

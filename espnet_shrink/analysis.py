@@ -41,19 +41,24 @@ class Analysis:
         return {name: d.energies.numpy() for name, d in self.decompositions.items()}
 
 
-def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analysis:
+def analyse(
+    loaded: LoadedModel, data: FeatureSet, decomposition: str, heard: FeatureSet | None = None
+) -> Analysis:
     """Survey, price and decompose an uncompressed model.
 
     Args:
         loaded: the model.
         data: the proxy set; each utterance is passed once, with its reference text.
         decomposition: "plain" or "whitened".
+        heard: by whose activations it whitens; None: those of `data`.
     """
     check_weights(loaded)
     found = survey(loaded.model)
-    activations = observe(loaded, found, data)
+    moments = None
+    if decomposition == "whitened":
+        moments = observe(loaded, found, data if heard is None else heard).moments
+    activations = collect(loaded.model, [], lambda: _run_all(loaded, data.heard()))
     parameters = dict(loaded.model.named_parameters())
-    moments = activations.moments if decomposition == "whitened" else None
     return Analysis(
         found, cost_model(loaded.model, found, activations, data),
         decompose_sites(parameters, found.sites, moments),

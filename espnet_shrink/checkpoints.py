@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,29 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             "give a model file such as valid.acc.ave.pth"
         )
     return state
+
+
+def types_in(path: str | Path) -> dict[str, torch.dtype]:
+    """Name -> type of the floating-point tensors of a checkpoint; raises as `read_checkpoint`."""
+    state = read_checkpoint(path)
+    return {name: tensor.dtype for name, tensor in state.items() if tensor.is_floating_point()}
+
+
+def stored_like(state: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """`state` in the types of number of the checkpoint at `path`, which models forget.
+
+    What that does not have, such as factors, gets the type that most of its tensors have. What
+    shares memory shares it after.
+    """
+    types = types_in(path)
+    usual = Counter(types.values()).most_common(1)[0][0] if types else torch.float32
+    made: dict[tuple[object, ...], torch.Tensor] = {}
+    stored = {}
+    for name, tensor in state.items():
+        wanted = types.get(name, usual) if tensor.is_floating_point() else tensor.dtype
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, wanted)
+        stored[name] = made.setdefault(place, tensor.to(wanted))
+    return stored
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from espnet_shrink.plan import Plan, Site
 
@@ -16,7 +16,7 @@ class Cost:
 
     Attributes:
         params: number of parameters.
-        size_mib: their size as float32, in MiB.
+        size_mib: their size in a checkpoint, in MiB.
         macs_per_audio_second: multiply-accumulates with weights in one greedy pass over a
             second of audio (products between activations, as in attention, are not counted).
     """
@@ -35,11 +35,13 @@ class CostModel:
         numels: parameter name -> number of elements, of the uncompressed model.
         rates: parameter name -> how often each element is used per second of audio, as
             measured on the proxy set; absent means never (biases, embeddings).
+        widths: parameter name -> bytes of a number in the checkpoint; absent means 4 (float32).
     """
 
     sites: Sequence[Site]
     numels: Mapping[str, int]
     rates: Mapping[str, float]
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     def cost(self, plan: Plan) -> Cost:
         """Cost of the model under `plan`."""
@@ -48,4 +50,5 @@ class CostModel:
             numels[site.name] = site.params_at(plan.ranks[site.name])
         params = sum(numels.values())
         macs = sum(numels[name] * rate for name, rate in self.rates.items())
-        return Cost(params, params * BYTES_PER_PARAM / 2**20, macs)
+        size = sum(n * self.widths.get(name, BYTES_PER_PARAM) for name, n in numels.items())
+        return Cost(params, size / 2**20, macs)

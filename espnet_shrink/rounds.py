@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import yaml
 from tqdm import tqdm
 
 from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
+from espnet_shrink.checkpoints import stored_like, types_in
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
@@ -36,11 +38,13 @@ from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
 from espnet_shrink.metric import Metric
+from espnet_shrink.moment_data import training_recordings
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
 from espnet_shrink.plan import Plan, dense_plan, plan_params
 from espnet_shrink.proxy.digest import config_digest, data_digest
 from espnet_shrink.proxy.doubt import doubt
-from espnet_shrink.proxy.features import FeatureSet, extract
+from espnet_shrink.proxy.features import FeatureSet, extract, extract_all
+from espnet_shrink.proxy.kaldi import Utterance
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.retraining import Retraining
 from espnet_shrink.search.settings import SearchSettings
@@ -230,6 +234,11 @@ class _Rounds:
         self.proxy_folder, self.data = proxy_folder, data
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
+        types = types_in(baseline.checkpoint)
+        self.widths = {name: dtype.itemsize for name, dtype in types.items()}
+        self.halved = sorted(
+            {_name(t) for t in types.values() if t.itemsize < torch.float32.itemsize}
+        )
         if first_plan is not None:
             self._check(first_plan)
 
@@ -245,6 +254,10 @@ class _Rounds:
         if not self._folder(1).exists():
             for line in describe(survey(self.baseline.model)):
                 tqdm.write(f"not compressed: {line}")
+        if self.halved and self.retrain is not None:
+            tqdm.write(
+                f"the checkpoint holds {' and '.join(self.halved)}: what is retrained is float32"
+            )
         rounds: list[Round] = []
         now, rollbacks = 1.0, 0
         step = self.settings.target if self.retrain is None else self.settings.step
@@ -308,12 +321,18 @@ class _Rounds:
         return extract(self.baseline, self.proxy_folder)
 
     @functools.cached_property
+    def recordings(self) -> list[Utterance]:
+        """Training audio whose activations whiten."""
+        count = len(self.proxy.utterances)
+        return training_recordings(self.baseline, self._train_keys(), count, self.search)
+
+    @functools.cached_property
     def costs(self) -> CostModel:
         """Prices of plans of the baseline."""
         found = survey(self.baseline.model)
-        return cost_model(
-            self.baseline.model, found, observe(self.baseline, found, self.proxy), self.proxy
-        )
+        seen = observe(self.baseline, found, self.proxy)
+        costs = cost_model(self.baseline.model, found, seen, self.proxy)
+        return dataclasses.replace(costs, widths=self.widths)
 
     @functools.cached_property
     def judged(self) -> tuple[Metric, float]:
@@ -384,7 +403,9 @@ class _Rounds:
         epochs = self._epochs(goal)
         before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
         after = self._dev_score(self._load(number))
-        cost = self.costs.cost(found.plan)
+        # A trainer writes float32.
+        widths = self.widths if self.retrain is None else {}
+        cost = dataclasses.replace(self.costs, widths=widths).cost(found.plan)
         metric, limit = self.judged
         within = after.rate <= limit
         done = Round(
@@ -423,7 +444,7 @@ class _Rounds:
             space = space.below(Plan(accepted.ranks), self.sites)
         return search_ranks(
             current, self.proxy_folder, self.data, space, self.search, int(self.full / goal),
-            self._folder(number) / "search", self.workers,
+            self._folder(number) / "search", self.workers, self.recordings,
         )  # fmt: skip
 
     def _factorise_and_retrain(
@@ -431,7 +452,8 @@ class _Rounds:
     ) -> dict[str, Any]:
         before = folder / "before_retraining.yaml"
         factored = current.copy()
-        decompositions = analyse(current, proxy, self.search.decomposition).decompositions
+        heard = extract_all(current, self.recordings) if self.recordings else None
+        decompositions = analyse(current, proxy, self.search.decomposition, heard).decompositions
         factorise(factored.model, plan, factors_of(plan, decompositions))
         if not before.exists():
             score = self._dev_score(factored)
@@ -442,7 +464,8 @@ class _Rounds:
             **self._train_keys(), **adapter_config(adapter_conf(plan, self.base_hash)),
         }  # fmt: skip
         if self.retrain is None or self.rate is None:
-            leave_untrained(self.base_config, state, folder, changes)
+            stored = stored_like(state, self.baseline.checkpoint)
+            leave_untrained(self.base_config, stored, folder, changes)
         else:
             self.retrain(
                 self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
@@ -473,6 +496,10 @@ class _Rounds:
             self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
             self._train_keys(),
         )  # fmt: skip
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 Record = TypeVar("Record")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.digest import data_digest
 from espnet_shrink.proxy.doubt import doubt
-from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.kaldi import write_folder
+from espnet_shrink.proxy.features import FeatureSet, extract, extract_all
+from espnet_shrink.proxy.kaldi import Utterance, write_folder
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.proxy.select import check_selection, expected_order, select
 from espnet_shrink.search.finalists import choose
@@ -230,6 +231,7 @@ def search_ranks(
     budget_params: int,
     out: Path,
     workers: str | None = None,
+    recordings: Sequence[Utterance] = (),
 ) -> SearchedPlan:
     """Search the ranks of an uncompressed model, and write `out`/plan.yaml.
 
@@ -239,6 +241,7 @@ def search_ranks(
         proxy: folder of the utterances on which plans are scored.
         data: folder of the dev set, on which the best of them are scored again.
         workers: that score plans, as `search.workers.scores` takes it.
+        recordings: by whose activations sites are whitened; none: those of `proxy`.
 
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
@@ -246,7 +249,7 @@ def search_ranks(
     # What can be refused comes before the folder is claimed.
     check_workers(workers)
     check_search(loaded, space, settings, budget_params)
-    known = recorded(out)
+    known, finished = recorded(out), (out / "plan.yaml").exists()
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
@@ -256,12 +259,14 @@ def search_ranks(
         "data_content": data_digest(data, str(known.get("data_content", ""))),
         "space": space.document,
         MADE_WITH: made_with(),
+        "whitened_by": known.get("whitened_by") if finished else [u.name for u in recordings],
     }
     check_folder(out, record)
-    dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
+    dev = None if finished else extract(loaded, data)
     if dev is not None:
         heard = extract(loaded, proxy).decided_by(dev.metric)
-        analysis = analyse(loaded, heard, settings.decomposition)
+        listened = extract_all(loaded, recordings) if recordings else None
+        analysis = analyse(loaded, heard, settings.decomposition, listened)
         problem = _problem(loaded, heard, analysis, space, budget_params, settings)
     with lock_folder(out):
         claim_folder(out, record)

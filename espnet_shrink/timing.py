@@ -24,9 +24,9 @@ from espnet_shrink.plan import DENSE, Rank, Site
 
 INPUT_SIZE = 8  # of a layer whose recurrence is timed: its input matrix costs next to nothing
 RANKS = 7  # measured of a matrix
-TURNS = 7
-SHORTEST_S = 2e-3  # of a turn
-LONGEST_S = 2.0  # of all turns, but for the fewest that there must be
+TURNS = 5
+SHORTEST_S = 1e-3  # of a turn
+LONGEST_S = 1.0  # of all turns, but for the fewest that there must be
 FEWEST_TURNS = 3
 
 Call = Callable[[], object]

@@ -15,7 +15,7 @@ from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.timing import least_seconds, one_thread
 
-WIDE = Site("wide", (768, 512), "linear")
+WIDE = Site("wide", (384, 256), "linear")
 RECURRENT = Site("recurrent", (64, 16), "lstm_recurrent")
 
 

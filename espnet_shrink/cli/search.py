@@ -64,6 +64,8 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
+    from espnet_shrink.moment_data import training_recordings
+    from espnet_shrink.proxy.kaldi import read_table
     from espnet_shrink.rounds import RoundsSettings
     from espnet_shrink.settings import load_settings, require
     from espnet_shrink.stages import open_baseline, search_ranks, space_for
@@ -88,9 +90,12 @@ def run(args: argparse.Namespace) -> None:
         rounds.start_rate(loaded.config)  # asked for before the search, not after
     space = space_for(loaded, args.space, settings)
     full = sum(p.numel() for p in loaded.model.parameters())
+    count = len(read_table(args.proxy / "wav.scp"))
+    recordings = training_recordings(loaded, {}, count, settings)
     found = search_ranks(
-        loaded, args.proxy, args.data, space, settings, int(full / target), args.out, args.workers
-    )
+        loaded, args.proxy, args.data, space, settings, int(full / target), args.out, args.workers,
+        recordings,
+    )  # fmt: skip
     rtf = "" if found.rtf is None else f"RTF {found.rtf:.4f} on this machine, "
     print(
         f"plan {args.out / 'plan.yaml'}: "

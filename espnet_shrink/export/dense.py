@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_shrink.checkpoints import write_checkpoint
+from espnet_shrink.checkpoints import stored_like, write_checkpoint
 from espnet_shrink.compat.hooks import ADAPTER_KEYS
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.errors import ShrinkError
@@ -31,7 +31,7 @@ def export_dense(loaded: LoadedModel, out: Path) -> Path:
         if not (out / "config.yaml").exists():
             model = copy.deepcopy(loaded.model)
             fold(model)
-            write_checkpoint(checkpoint, model.state_dict())
+            write_checkpoint(checkpoint, stored_like(model.state_dict(), loaded.checkpoint))
             config = read_yaml(loaded.config)
             plain = {key: value for key, value in config.items() if key not in ADAPTER_KEYS}
             write_text(out / "config.yaml", yaml.safe_dump(plain, sort_keys=False))

@@ -23,7 +23,8 @@ class QuantisedSizes:
     Attributes:
         int8_mib: 8-bit weights with their scales and zero points, in memory.
         float_mib: everything that stayed as it was: cells, biases, embeddings, convolutions,
-            norms, statistics.
+            norms, statistics; what modules share once. A Linear that shared its weight has a
+            quantised one of its own.
         disk_mib: torch.save of the state dict.
     """
 
@@ -55,9 +56,14 @@ def quantised_sizes(model: torch.nn.Module) -> QuantisedSizes:
     """Quantise a copy of `model` and weigh it."""
     quantised = quantise(model)
     int8, floating = 0, 0
+    counted: set[int] = set()
     for module in quantised.modules():
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         for name, x in own:
+            place = x.untyped_storage().data_ptr()
+            if place in counted:  # tied
+                continue
+            counted.add(place)
             size = x.numel() * x.element_size()
             if isinstance(module, Int8LowRankLSTM) and name.startswith("weight"):
                 int8 += size

@@ -96,31 +96,40 @@ class FeatureSet:
         )  # fmt: skip
 
 
-@torch.no_grad()
 def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     """Read a data folder and compute its features with the model's own frontend.
+
+    Raises:
+        ShrinkError: as `extract_all`, and if the folder is bad.
+    """
+    check_decoders(loaded)
+    return extract_all(loaded, read_folder(folder))
+
+
+@torch.no_grad()
+def extract_all(loaded: LoadedModel, utterances: Sequence[Utterance]) -> FeatureSet:
+    """Features of utterances, by the model's own frontend.
 
     Each utterance goes alone, as in ESPnet's inference: in a padded batch the last frames of
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: nothing that can be decoded; no tokenizer; bad folder, audio, sampling
-            rate, text or tags; nothing long enough.
+        ShrinkError: nothing that can be decoded; no tokenizer; bad audio, sampling rate, text or
+            tags; nothing long enough.
     """
     check_decoders(loaded)
-    utterances = read_folder(folder)
     rate_hz = sampling_rate_hz(loaded)
     with working_on(f"{loaded.config}: its tokenizer"):
         codec = text_codec(loaded)
     texts = scored_texts(vars(loaded.args), loaded.config)
     features, seconds, wanted = [], [], []
     for utterance in utterances:
-        with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
+        with working_on(f"tokens of {utterance.name}, {utterance.text!r}"):
             wanted.append(codec.reference(utterance.text))
     references = [evenly_spaced(texts.reference(reference.text)) for reference in wanted]
     if not any(references):
         raise ShrinkError(
-            f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
+            f"nothing is left of any text once {loaded.config} has cleaned it: "
             "give texts in the language of the model"
         )
     for utterance in utterances:

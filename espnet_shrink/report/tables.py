@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from espnet_shrink.cost import BYTES_PER_PARAM
 from espnet_shrink.report.results import (
     Final,
     Measured,
@@ -72,8 +74,10 @@ def variants_table(results: Results, sets: list[str]) -> Table:
     header = ["final model as", "disk (MiB)", "memory (MiB)"]
     header += [column for name in sets for column in _score_header(results, name)]
     final = results.final
+    in_memory_mib = final.params * BYTES_PER_PARAM / 2**20
+    name = "float32 (torch)" if math.isclose(final.size_mib, in_memory_mib) else "as it is (torch)"
     forms: list[tuple[str, float, float, Measured | Variant]] = [
-        ("float32 (torch)", final.size_mib, final.size_mib, final)
+        (name, final.size_mib, in_memory_mib, final)
     ]
     forms += [(v.name, v.size_mib, v.memory_mib, v) for v in results.variants]
     rows = []
