@@ -13,6 +13,7 @@ from typing import Any
 
 from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.choices import check_choices
+from espnet_shrink.compat.elsewhere import tell_fetches
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
 from espnet_shrink.errors import ShrinkError
@@ -107,6 +108,7 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     described = read_yaml(config)
     task = task_of(described, config)
     check_choices(task, described, config)
+    tell_fetches(described, config)
     try:
         model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
     except ImportError as error:
@@ -124,5 +126,5 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
             f"{config} names a file that is missing: {error.filename} (paths in an ESPnet config "
             "are relative to the recipe folder: run from there)"
         ) from error
-    check_keys(model, set(state), True, config, checkpoint)
+    check_keys(model, set(state), config, checkpoint)
     return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)
