@@ -6,6 +6,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE / "egs2" / "librispeech" / "asr_shrink"
@@ -43,6 +44,19 @@ class BuildWithRecipe(build_py):
                 shutil.copy(path, copy)
 
 
+class SdistWithLinks(sdist):
+    """Keeps the recipe's links, of which setuptools makes copies or, of folders, nothing."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        for folder in ("conf", "egs2", "egs3"):
+            for link in filter(Path.is_symlink, (HERE / folder).rglob("*")):
+                copy = Path(base_dir) / link.relative_to(HERE)
+                if copy.parent.is_dir():  # not below what recipes made
+                    copy.unlink(missing_ok=True)
+                    copy.symlink_to(link.readlink())
+
+
 setup(
     name="espnet_shrink",
     version=VERSION,
@@ -69,7 +83,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     license="Apache-2.0",
-    cmdclass={"build_py": BuildWithRecipe},
+    cmdclass={"build_py": BuildWithRecipe, "sdist": SdistWithLinks},
     python_requires=">=3.11",
     packages=find_packages(include=["espnet_shrink", "espnet_shrink.*"]),
     package_data={"espnet_shrink": ["**/*.yaml", "**/*.j2", "**/*.html"]},

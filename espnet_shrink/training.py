@@ -16,6 +16,7 @@ import yaml
 from tqdm import tqdm
 
 from espnet_shrink.checkpoints import write_checkpoint
+from espnet_shrink.compat.data_lists import check_data_lists
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.compat.trainer import train_command, trained_epochs, training_config
@@ -80,7 +81,9 @@ def retrain(
         "num_att_plot": 0,
     }
     config = exp / "train.yaml"
-    write_text(config, yaml.safe_dump(training_config(base_config, changes), sort_keys=False))
+    training = training_config(base_config, changes)
+    check_data_lists(training)
+    write_text(config, yaml.safe_dump(training, sort_keys=False))
     run_trainer(train_command(task_of(base_config, exp), config), exp, epochs, ngpu)
     find_model(exp)  # the trainer may end well and leave no model
     write_text(done, f"{epochs} epochs\n")

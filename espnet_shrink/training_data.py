@@ -8,6 +8,7 @@ from typing import Any
 
 import soundfile
 
+from espnet_shrink.compat.data_lists import check_data_lists
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
@@ -34,6 +35,7 @@ def training_data(
     if train is None:
         if "train_data_path_and_name_and_type" not in preset:
             _check_own(loaded)
+        check_data_lists({**vars(loaded.args), **preset})
         return dict(preset)
     if loaded.task.name not in TASKS:
         raise ShrinkError(
@@ -48,11 +50,12 @@ def training_data(
             [str(folder / "text"), "text", "text"],
         ]
         keys[f"{name}_shape_file"] = _shapes(loaded, utterances, out / name)
+    check_data_lists({**vars(loaded.args), **keys, **preset})
     return {**keys, **preset}
 
 
 def _check_own(loaded: LoadedModel) -> None:
-    named = loaded.args.train_data_path_and_name_and_type
+    named = getattr(loaded.args, "train_data_path_and_name_and_type", None) or []
     missing = [path for path, *_ in named if not Path(path).exists()]
     if missing or not named:
         what = f"{missing[0]} is not here" if missing else "its config names none"

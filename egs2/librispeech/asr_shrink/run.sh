@@ -103,7 +103,7 @@ fi
 if [ -n "${download_model}" ]; then
     tag=${download_model}
     if [ -f "${tag}" ]; then tag=$(basename "${tag}" | sed -E 's/\.(zip|t[gbx]z2?|tar(\.[a-z0-9]+)?)$//'); fi
-    asr_exp=${expdir}/${tag// /_}
+    asr_exp=${expdir}/${tag//[^A-Za-z0-9._\/-]/_}  # scripts hand it on to shells
 fi
 asr_exp=${asr_exp:-${expdir}/asr_${corpus}_$(basename "${asr_config}" .yaml)}
 shrink_exp=${shrink_exp:-${asr_exp}_shrink}
