@@ -1,5 +1,6 @@
 """A packed model brings no data, no code and no shell commands of its author's."""
 
+import gzip
 import shlex
 from pathlib import Path
 
@@ -163,6 +164,8 @@ def test_a_pipe_in_a_list_of_data_is_never_run(recipe, shrink, entry, preset):
         {"train_data_path_and_name_and_type": [["touch executed |", "speech", "kaldi_ark"]]},
         {"valid_data_path_and_name_and_type": [["touch executed |", "speech", "kaldi_ark"]]},
         {"noise_scp": "noise.scp"},
+        {"valid_data_path_and_name_and_type": [[" noise.scp", "speech", "kaldi_ark_x"]]},
+        {"valid_data_path_and_name_and_type": [["noise.scp.gz", "speech", "kaldi_ark"]]},
         {"multiple_iterator": True,
          "valid_data_path_and_name_and_type": [["splits", "speech", "kaldi_ark"]]},
     ],
@@ -171,6 +174,7 @@ def test_nor_is_a_list_that_is_a_pipe(recipe, shrink, changes):
     Path("splits").mkdir()
     Path("splits/split.1").write_text("a touch executed |\n")
     Path("noise.scp").write_text("a touch executed |\n")
+    Path("noise.scp.gz").write_bytes(gzip.compress(b"a touch executed |\n"))
     path = Path("exp/asr/config.yaml")
     own = read_yaml(path)
     key = "train_data_path_and_name_and_type"

@@ -1,14 +1,18 @@
 """The lists of data that a training config names, seen as ESPnet's trainer would read them.
 
 Facts used here:
-- `kaldi_ark` lists are read by kaldiio, which runs an entry, and the name of a list itself, as a
-  shell command if it ends with `|`, also with an offset or a range behind it.
+- `kaldi_ark` lists are read by kaldiio (ESPnet 202611: omniio), which runs an entry, and the name
+  of a list itself, as a shell command if it ends with `|`, also with an offset or a range behind
+  it; it strips names, and unpacks lists called .gz.
+- A kind is told by how its name begins: `kaldi_ark_x` is `kaldi_ark`.
 - The kinds that libsndfile and numpy read take such an entry for the name of a file.
 - With `multiple_iterator` the name is a folder of lists, split.1 and on.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +35,8 @@ def check_data_lists(config: Mapping[str, Any]) -> None:
                 f"{name!r} is to be read as {kind} data, and is a pipe: no command is run for "
                 "data: write its output to files, and name their list"
             )
-        if kind in SCP:
-            for path in _files(Path(name)):
+        if kind.startswith(SCP):
+            for path in _files(Path(name.strip())):
                 _check_list(path, kind)
 
 
@@ -57,17 +61,22 @@ def _files(path: Path) -> list[Path]:
 
 
 def _check_list(path: Path, kind: str) -> None:
-    with path.open("rb") as opened:
-        for line in opened:
-            if b"|" in line:
-                name, entry = (*line.decode(errors="replace").split(maxsplit=1), "", "")[:2]
-                if _is_pipe(entry or name, kind):
-                    raise ShrinkError(
-                        f"{path}: {name} is a pipe: no command is run for data: format it first "
-                        "(ESPnet's scripts/audio/format_wav_scp.sh does)"
-                    )
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as opened:
+            lines = opened.readlines()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ShrinkError(f"{path} cannot be read: {error}") from error
+    for line in lines:
+        if b"|" in line:
+            name, entry = (*line.decode(errors="replace").split(maxsplit=1), "", "")[:2]
+            if _is_pipe(entry or name, kind):
+                raise ShrinkError(
+                    f"{path}: {name} is a pipe: no command is run for data: format it first "
+                    "(ESPnet's scripts/audio/format_wav_scp.sh does)"
+                )
 
 
 def _is_pipe(text: str, kind: str) -> bool:
-    text = text.strip()
-    return "|" in text if kind == RUNS_PIPES else text.startswith("|") or text.endswith("|")
+    if kind.startswith(RUNS_PIPES):
+        return "|" in text  # an offset or a range may follow
+    return text.strip().startswith("|") or text.strip().endswith("|")
