@@ -6,12 +6,23 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE / "egs2" / "librispeech" / "asr_shrink"
 VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "espnet_shrink" / "version.py").read_text(encoding="utf-8")
 ).group(1)
+
+
+URL = "https://github.com/espnet_shrink/espnet_shrink"
+
+
+def page() -> str:
+    """The README as PyPI shows it: links to files of the project as addresses, no local images."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^!\[[^\]]*\]\((?!https?:)[^)]*\)\n+(\*[^*]+\*\n+)?", "", text, flags=re.M)
+    return re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)\)", rf"]({URL}/blob/main/\1)", text)
 
 
 class BuildWithRecipe(build_py):
@@ -33,19 +44,53 @@ class BuildWithRecipe(build_py):
                 shutil.copy(path, copy)
 
 
+class SdistWithLinks(sdist):
+    """Keeps the recipe's links, of which setuptools makes copies or, of folders, nothing."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        for folder in ("conf", "egs2", "egs3"):
+            for link in filter(Path.is_symlink, (HERE / folder).rglob("*")):
+                copy = Path(base_dir) / link.relative_to(HERE)
+                if copy.parent.is_dir():  # not below what recipes made
+                    copy.unlink(missing_ok=True)
+                    copy.symlink_to(link.readlink())
+
+
 setup(
     name="espnet_shrink",
     version=VERSION,
     description="Makes trained ESPnet speech recognisers smaller and faster, not worse",
+    long_description=page(),
+    long_description_content_type="text/markdown",
+    url=URL,
+    project_urls={
+        "Documentation": f"{URL}/blob/main/README.md",
+        "Changelog": f"{URL}/blob/main/CHANGELOG.md",
+        "Issues": f"{URL}/issues",
+    },
+    keywords="speech recognition ESPnet compression low-rank reinforcement learning",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     license="Apache-2.0",
-    cmdclass={"build_py": BuildWithRecipe},
+    cmdclass={"build_py": BuildWithRecipe, "sdist": SdistWithLinks},
     python_requires=">=3.11",
     packages=find_packages(include=["espnet_shrink", "espnet_shrink.*"]),
     package_data={"espnet_shrink": ["**/*.yaml", "**/*.j2", "**/*.html"]},
     install_requires=[
         "espnet>=202511",
         "espnet_model_zoo",  # model tags; ESPnet's own from_pretrained needs it too
-        "torch",
+        "torch>=2.6",  # before it, weights_only=True could be made to execute code (CVE-2025-32434)
         "torchaudio",  # ESPnet 202511 imports it without requiring it
         "editdistance",  # ESPnet 202611 imports it in training without requiring it
         "numpy",

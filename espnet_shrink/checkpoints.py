@@ -9,22 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.torch_version import TorchVersion
 
 from espnet_shrink.errors import ShrinkError, first_line
 from espnet_shrink.files import write_atomically
 
+SAFE_TORCH = "2.6"  # before it, weights_only=True could be made to execute code (CVE-2025-32434)
 
-def is_factor(key: str) -> bool:
-    """Whether a state-dict key names a low-rank factor."""
-    return key.endswith(("_U", "_V", ".U.weight", ".V.weight"))
+
+def factored_name(key: str) -> str | None:
+    """The matrix whose low-rank factor a state-dict key names; None: it names none."""
+    for end, dense in (("_U", ""), ("_V", ""), (".U.weight", ".weight"), (".V.weight", ".weight")):
+        if key.endswith(end):
+            return key.removesuffix(end) + dense
+    return None
 
 
 def read_pickle_free(path: str | Path) -> Any:
     """Read tensors in any arrangement; nothing in the file is ever executed.
 
     Raises:
-        ShrinkError: no such file, truncated, or it holds pickled objects.
+        ShrinkError: no such file, truncated, it holds pickled objects, or torch is too old.
     """
+    if TorchVersion(torch.__version__) < SAFE_TORCH:
+        raise ShrinkError(
+            f"torch {torch.__version__} can be made to execute code by a checkpoint "
+            f"(CVE-2025-32434), so {path} was not read: pip install 'torch>=2.6'"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError) as error:

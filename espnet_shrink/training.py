@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from espnet_shrink.checkpoints import write_checkpoint
 from espnet_shrink.compat.criterion import model_name
+from espnet_shrink.compat.data_lists import check_data_lists
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.compat.trainer import (
@@ -67,6 +68,7 @@ def retrain(
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
     config = retraining_config(base_config, exp, epochs, learning_rate, ngpu, extra)
+    check_data_lists(config)
     known = exp / "train.yaml"
     write_text(known, yaml.safe_dump(config, sort_keys=False))
     run_trainer(train_command(task_of(base_config, exp), known), exp, epochs, ngpu)

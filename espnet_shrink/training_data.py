@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from espnet_shrink.compat.data_lists import check_data_lists
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.text import text_codec
 from espnet_shrink.errors import ShrinkError
@@ -62,6 +63,7 @@ def training_data(
             f"--train gives speech and text, but a model of the task {loaded.task.name} trains on "
             "more: name its data in a rounds preset (train:), or give --no-retrain"
         )
+    check_data_lists(preset)
     keys: dict[str, Any] = {}
     shapes = {}
     for split, folder in zip(SPLITS, (train, valid), strict=True):
@@ -83,6 +85,7 @@ def training_data(
 def _named(loaded: LoadedModel, preset: Mapping[str, Any]) -> TrainingData:
     """What the preset or the model's config names; shapes are made if theirs are missing."""
     given = {**vars(loaded.args), **preset}
+    check_data_lists(given)
     shapes = {}
     for split in SPLITS:
         named = given.get(f"{split}_data_path_and_name_and_type") or []

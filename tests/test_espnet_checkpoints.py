@@ -76,11 +76,11 @@ def test_a_plain_checkpoint_with_the_factored_config_names_the_keys(baseline, sm
 
 @every_way
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_a_pickled_object_is_never_executed(baseline, recipe, load, kind):
+def test_a_pickled_object_is_never_executed(small, recipe, load, kind):
     """In both of torch's file formats; the file it would create does not appear."""
     proof, path = recipe / "executed", recipe / "model.pth"
     torch.save({"encoder": Touch(proof)}, path, _use_new_zipfile_serialization=kind == "zip")
-    message = refusal(load, baseline.config, path)
+    message = refusal(load, small.config, path)
     assert "pickled objects" in message and "model.pth" in message
     assert not proof.exists()
 
@@ -93,11 +93,11 @@ def test_a_bare_pickle_is_never_executed(baseline, recipe):
 
 
 @every_way
-def test_a_truncated_checkpoint_is_refused(baseline, recipe, load):
-    content = baseline.checkpoint.read_bytes()
+def test_a_truncated_checkpoint_is_refused(small, recipe, load):
+    content = small.checkpoint.read_bytes()
     for size in (0, 1, 100, len(content) // 2, len(content) - 1):
         (recipe / "model.pth").write_bytes(content[:size])
-        message = refusal(load, baseline.config, recipe / "model.pth")
+        message = refusal(load, small.config, recipe / "model.pth")
         assert "model.pth" in message
 
 

@@ -78,7 +78,7 @@ def test_linked_the_recipe_follows_its_source(checkout, own, shrink):
 def test_a_wheel_brings_the_recipe_along(checkout, own, tmp_path):
     project = tmp_path / "project"
     project.mkdir()
-    for name in ("setup.py", "pyproject.toml"):
+    for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, project)
     copy_of(ROOT / "espnet_shrink", project / "espnet_shrink")
     copy_of(SOURCE, project / "egs2" / "librispeech" / "asr_shrink")

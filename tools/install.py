@@ -1,15 +1,18 @@
 """Make the project's virtual environment: `python3 tools/install.py [FOLDER]` (default .venv).
 
-Installs the project (editable, with its demo and dev extras) at the versions pinned in
-requirements/, and does nothing when that has been done already. An interrupted install is done
-again from the start. Needs the standard library only: Debian's python3 may come without
-ensurepip, and then pip's wheel is taken from PyPI.
+Installs the packages pinned in requirements/, every file checked against its hash, and the project
+(editable), and does nothing when that has been done already. An interrupted install is done again
+from the start. Needs the standard library only: Debian's python3 may come without ensurepip, and
+then pip's wheel is taken from the index, which is PyPI or what pip's own variables name.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
+import html
+import http.client
 import json
 import os
 import re
@@ -28,7 +31,7 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 PIP = "26.3"
 PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
-UV = "0.13.8"
+BUILD = "build.txt"
 
 
 class InstallError(Exception):
@@ -44,7 +47,7 @@ def run(*command: str | Path, **options) -> None:
 def wanted_state(folder: Path) -> dict[str, str]:
     """What a finished install of this checkout into `folder` writes down."""
     pins = ROOT / "requirements"
-    inputs = [ROOT / "setup.py", pins / PINS[PYTHON], pins / "excludes.txt", Path(__file__)]
+    inputs = [ROOT / "setup.py", pins / PINS[PYTHON], pins / BUILD, Path(__file__)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
     return {"python": PYTHON, "folder": str(folder), "project": str(ROOT), "inputs": digest}
 
@@ -64,6 +67,30 @@ def prepare_folder(folder: Path, done: Path, busy: Path) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def public(url: str) -> str:
+    """A URL without the name, password and query that it may hold, be it well formed or not."""
+    return re.sub(r"^([\w+.-]+://)?.*@", r"\1", url).partition("?")[0]
+
+
+def read_url(url: str) -> bytes:
+    """What lies at a URL; the name and password in it are sent as a browser would."""
+    headers = {}
+    try:
+        parts = urllib.parse.urlsplit(url)
+        user, _, host = parts.netloc.rpartition("@")
+        if user:
+            basic = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+            headers["Authorization"] = f"Basic {basic}"
+        bare = urllib.parse.urlunsplit(parts._replace(netloc=host))
+        request = urllib.request.Request(bare, headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.read()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # All but OSError quote what they could not read.
+        reason = error if isinstance(error, OSError) else type(error).__name__
+        raise InstallError(f"cannot read {public(url)}: {reason}") from None
+
+
 def add_pip(python: Path) -> None:
     """Give the environment pip: from ensurepip, or where that is missing from PyPI's wheel."""
     bundled = subprocess.run([str(python), "-m", "ensurepip"], capture_output=True)
@@ -72,17 +99,13 @@ def add_pip(python: Path) -> None:
     print("This Python has no ensurepip: taking pip from the package index", flush=True)
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/") + "/pip/"
     name = f"pip-{PIP}-py3-none-any.whl"
-    try:
-        with urllib.request.urlopen(index, timeout=60) as page:
-            link = re.search(rf'href="([^"#]*{re.escape(name)})', page.read().decode())
-        if link is None:
-            raise InstallError(f"{index} does not offer {name}")
-        with urllib.request.urlopen(urllib.parse.urljoin(index, link[1]), timeout=60) as reply:
-            content = reply.read()
-    except OSError as error:
-        raise InstallError(f"cannot read {index}: {error}") from error
+    link = re.search(rf'href="([^"#]*{re.escape(name)})', read_url(index).decode())
+    if link is None:
+        raise InstallError(f"{public(index)} does not offer {name}")
+    target = urllib.parse.urljoin(index, html.unescape(link[1]))
+    content = read_url(target)
     if hashlib.sha256(content).hexdigest() != PIP_SHA256:
-        raise InstallError(f"{name} from {index} is not the published file (its sha256 differs)")
+        raise InstallError(f"{public(target)} is not the published file (its sha256 differs)")
     with tempfile.TemporaryDirectory() as scratch:
         wheel = Path(scratch) / name
         wheel.write_bytes(content)
@@ -91,9 +114,10 @@ def add_pip(python: Path) -> None:
 
 def install_project(folder: Path) -> None:
     """Install the pinned packages and the project with uv (no compiler, no pip resolver)."""
-    python, pins = folder / "bin" / "python", ROOT / "requirements" / PINS[PYTHON]
+    python, requirements = folder / "bin" / "python", ROOT / "requirements"
+    pins, build = requirements / PINS[PYTHON], requirements / BUILD
     pip = (python, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "install", "--quiet", f"uv=={UV}")
+    run(*pip, "install", "--quiet", "--require-hashes", "--only-binary", ":all:", "-r", build)
     settings = dict(os.environ)
     settings.setdefault("UV_HTTP_TIMEOUT", "300")  # seconds; the CUDA packages are large
     for ours, theirs in (  # uv does not read pip's settings
@@ -103,14 +127,13 @@ def install_project(folder: Path) -> None:
     ):
         if theirs in settings:
             settings.setdefault(ours, settings[theirs])
-    run(
-        *(folder / "bin" / "uv", "pip", "install", "--python", python),
-        *("--constraints", pins, "--build-constraints", pins),
-        *("--excludes", ROOT / "requirements" / "excludes.txt"),
+    uv = (
+        *(folder / "bin" / "uv", "pip", "install", "--python", python, "--no-deps"),
+        *("--build-constraints", pins, "--build-constraints", build),
         *("--index-strategy", "unsafe-best-match"),  # every index counts, as with pip
-        *("--editable", ".[demo,dev]"),
-        env=settings,
     )
+    run(*uv, "--require-hashes", "--requirements", pins, env=settings)
+    run(*uv, "--editable", ".", env=settings)
 
 
 def install(folder: Path) -> None:

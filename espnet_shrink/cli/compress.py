@@ -35,8 +35,8 @@ def add(verbs: Verbs) -> None:
     verb.add_argument(
         "--train",
         type=Path,
-        help="training set to retrain on, a Kaldi-style folder; by default what MODEL's config "
-        "names, if it is here",
+        help="training set to retrain on, a Kaldi-style folder; by default what a folder's config "
+        "names, if it is here (an archive or tag names none)",
     )
     verb.add_argument("--no-retrain", action="store_true", help="search and factorise only")
     add_presets(verb, "rounds", "search")

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.compat.tasks import task_of
     from espnet_shrink.files import read_yaml
     from espnet_shrink.sources import open_source
+    from espnet_shrink.sources.source import RECORD
 
     source = open_source(args.model, args.out)
     folder = source.config.parent
@@ -40,5 +41,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"checkpoint:     {source.checkpoint} -> {source.checkpoint.readlink()}")
     print(f"language model: {lm}")
     print(f"task:           {task_of(read_yaml(source.config), source.config).name}")
+    left_out = read_yaml(folder / RECORD).get("left_out")
+    print(f"left out:       {' '.join(left_out or ['nothing'])}")
     for path in source.documents:
         print(f"see also:       {path}")

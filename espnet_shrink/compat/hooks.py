@@ -4,7 +4,7 @@ Facts used here:
 - `create_adapter_fn_table` maps `adapter:` of a config to a function that changes a freshly
   built model; training and inference both call it before any checkpoint is read.
 - `AbsTask.build_model_from_file` loads checkpoints with strict=False, so keys that do not fit
-  are dropped without a word.
+  are dropped without a word. ESPnet 202511 unpickles whatever they hold.
 - `Trainer.run` writes checkpoint.pth, then Nepoch.pth, each straight to its final name.
 - `quantize_asr_model` calls torch's `quantize_dynamic`, which knows modules by their exact type.
 - Functions are decorated with `typeguard.typechecked`, taken from typeguard at import.
@@ -13,14 +13,16 @@ Facts used here:
 from __future__ import annotations
 
 import functools
+import inspect
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from espnet_shrink.checkpoints import is_factor, read_checkpoint
+from espnet_shrink.checkpoints import factored_name, read_checkpoint
 from espnet_shrink.compat.renames import translate, translate_checkpoints_of
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_atomically
@@ -85,8 +87,7 @@ def _quantise_lstms(module: Any) -> None:
     """Whoever quantises torch's LSTMs, as `--quantize_modules LSTM` does, quantises ours too."""
     original = module.quantize_dynamic
 
-    @functools.wraps(original)
-    def quantize_dynamic(
+    def quantise(
         model: Any,
         qconfig_spec: Any = None,
         dtype: Any = None,
@@ -108,6 +109,13 @@ def _quantise_lstms(module: Any) -> None:
             }
         return original(model, qconfig_spec, dtype, mapping, inplace)
 
+    @functools.wraps(original)
+    def quantize_dynamic(model: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = sys.modules.get("espnet_shrink.layers.lstm")  # not imported: nobody has any
+        if ours is None or not any(isinstance(m, ours.LowRankLSTM) for m in model.modules()):
+            return original(model, *args, **kwargs)
+        return quantise(model, *args, **kwargs)
+
     module.quantize_dynamic = quantize_dynamic
 
 
@@ -115,31 +123,55 @@ def _check_loading(module: Any) -> None:
     original = module.AbsTask.build_model_from_file.__func__
 
     @functools.wraps(original)
-    def build_model_from_file(
-        cls: Any, config_file: Any = None, model_file: Any = None, device: str = "cpu"
-    ) -> Any:
-        keys = None if model_file is None else set(read_checkpoint(model_file))
-        model, args = original(cls, config_file, model_file, device)
-        if keys is not None:
-            compressed = getattr(args, "adapter", None) == ADAPTER and args.use_adapter
-            check_keys(model, keys, compressed, config_file, model_file)
-        return model, args
+    def build_model_from_file(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(original).bind(cls, *args, **kwargs).arguments
+        config_file, model_file = given.get("config_file"), given.get("model_file")
+        loads: list[tuple[list[str], list[str]]] = []
+        handles = []
+
+        class Watched(cls):  # type: ignore[misc]
+            """The task, with an eye on what `load_state_dict` finds."""
+
+            @classmethod
+            def build_model(cls, args: Any) -> Any:
+                if model_file is not None and _is_ours(args):
+                    read_checkpoint(model_file)  # refuses pickled objects before ESPnet reads
+                model = super().build_model(args)
+                handles.append(model.register_load_state_dict_post_hook(note))
+                return model
+
+        def note(_: Any, found: Any) -> None:
+            loads.append((list(found.missing_keys), list(found.unexpected_keys)))
+
+        model, args_of_model = original(Watched, *args, **kwargs)
+        for handle in handles:
+            handle.remove()
+        if loads:  # the last one: ESPnet tries twice with some old checkpoints
+            missing, unexpected = loads[-1]
+            # ESPnet leaves some keys out on purpose (frozen upstreams); ours never miss one.
+            if _is_ours(args_of_model) or {factored_name(key) for key in unexpected} & {*missing}:
+                _refuse_keys(missing, unexpected, config_file, model_file)
+        return model, args_of_model
 
     module.AbsTask.build_model_from_file = classmethod(build_model_from_file)
 
 
-def check_keys(
-    model: torch.nn.Module, keys: set[str], compressed: bool, config: Any, checkpoint: Any
-) -> None:
-    """Raise ShrinkError if a checkpoint with `keys` is not all of a compressed `model`."""
+def _is_ours(args: Any) -> bool:
+    return bool(getattr(args, "use_adapter", False)) and getattr(args, "adapter", None) == ADAPTER
+
+
+def check_keys(model: torch.nn.Module, keys: set[str], config: Any, checkpoint: Any) -> None:
+    """Raise ShrinkError if a checkpoint with `keys` is not all of `model`."""
     wanted = set(model.state_dict())
     keys = set(translate(keys, wanted).values())
-    missing, unexpected = sorted(wanted - keys), sorted(keys - wanted)
-    # ESPnet leaves some keys out on purpose (frozen upstreams); ours never miss one.
-    if (missing or unexpected) and (compressed or any(map(is_factor, unexpected))):
+    _refuse_keys(sorted(wanted - keys), sorted(keys - wanted), config, checkpoint)
+
+
+def _refuse_keys(missing: list[str], unexpected: list[str], config: Any, checkpoint: Any) -> None:
+    if missing or unexpected:
         raise ShrinkError(
             f"checkpoint {checkpoint} does not fit config {config}: "
-            f"missing keys: {_few(missing)}; unexpected keys: {_few(unexpected)}; "
+            f"missing keys: {_few(sorted(missing))}; unexpected keys: {_few(sorted(unexpected))}; "
             "use the config.yaml that was written with this checkpoint"
         )
 

@@ -23,6 +23,7 @@ from espnet_shrink.compat.adapters import (
 )
 from espnet_shrink.compat.choices import check_choices
 from espnet_shrink.compat.criterion import chosen, model_name
+from espnet_shrink.compat.elsewhere import tell_fetches
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
 from espnet_shrink.errors import ShrinkError, first_line, out_of_memory
@@ -143,6 +144,7 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     if lora:
         check_merged(state, described, Path(checkpoint))
         state = without_lora(state)
+    tell_fetches(described, config)
     try:
         if lora:
             model, args = _build_merged(task, described, state)
@@ -167,7 +169,7 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
             raise ShrinkError(f"{config}: {first_line(error)}") from error
         detail = " ".join(str(error).split())[:400] or type(error).__name__
         raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
-    check_keys(model, set(state), True, config, checkpoint)
+    check_keys(model, set(state), config, checkpoint)
     return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)
 
 

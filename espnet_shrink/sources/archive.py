@@ -20,6 +20,8 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 """Of the archives that ESPnet's packer writes."""
 
 META = "meta.yaml"
+SHELL = frozenset("$`'\"\\;|&<>*?!{}")
+"""Recipes hand names of files on to scripts, and those to shells."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def _check_name(name: str) -> None:
         raise ShrinkError(f"{name!r} in it is an absolute path: pack it from the recipe folder")
     if ".." in path.parts:
         raise ShrinkError(f"{name!r} in it leaves the folder: pack it from the recipe folder")
+    if any(c in SHELL or not c.isprintable() for c in name) or name.startswith("-"):
+        raise ShrinkError(f"the name {name!r} in it means more than itself to a shell: rename it")
 
 
 def _mapping(document: Any, key: str) -> Mapping[str, str]:

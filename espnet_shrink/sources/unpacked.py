@@ -1,10 +1,11 @@
 """An experiment folder of a packed model: whole, or not there.
 
-FOLDER/source.yaml         where it came from: written first
+FOLDER/source.yaml         where it came from: written first; later, what configs lost
 FOLDER/packed/             what was packed, with paths in configs rewritten
 FOLDER/valid.acc.ave.pth   a link to the checkpoint in packed/, whatever its name there
 FOLDER/lm/                 the language model that was packed along, in the same way
-FOLDER/config.yaml         written last: without it, this is no experiment folder
+FOLDER/config.yaml         the packed config without its author's data, logs and other models:
+                           written last, as without it this is no experiment folder
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from espnet_shrink.compat.packed_config import without_authors_files
+from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import lock_folder, read_yaml, write_text
 from espnet_shrink.sources.archive import Packed
@@ -52,8 +56,8 @@ def is_made(folder: Path, identity: Mapping[str, str]) -> bool:
             f"{folder} was made for another model, {before.get('origin')}: "
             "choose another folder, or delete this one"
         )
-    if not (folder / CONFIG).exists():
-        return False  # a run that was killed
+    if not (folder / CONFIG).exists() or "left_out" not in before:
+        return False  # a run that was killed, or of a version that left its author's files in
     if not (folder / CHECKPOINT).exists():
         raise ShrinkError(
             f"what {folder / CHECKPOINT} links to is gone: delete {folder} and unpack it again"
@@ -82,13 +86,13 @@ def make_folder(
         if is_made(folder, identity):
             return
         try:
-            record = {"origin": origin, **identity, "checkpoint": packed.checkpoint}
+            record: dict[str, Any] = {"origin": origin, **identity, "checkpoint": packed.checkpoint}
             write_text(folder / RECORD, yaml.safe_dump(record, sort_keys=False))
             tree = folder / TREE
             shutil.rmtree(tree, ignore_errors=True)
             unpack(tree)
             _check(tree, packed)
-            _finish(folder, packed)
+            _finish(folder, packed, record)
         except BaseException:
             _remove(folder, new)
             raise
@@ -101,23 +105,28 @@ def _check(tree: Path, packed: Packed) -> None:
         raise ShrinkError(str(error).replace(f"{tree}/", "")) from error
 
 
-def _finish(folder: Path, packed: Packed) -> None:
+def _finish(folder: Path, packed: Packed, record: dict[str, Any]) -> None:
     tree = folder / TREE
+    config, record["left_out"] = _without_authors_files(tree / packed.config)
     _link(folder / CHECKPOINT, tree / packed.checkpoint)
     if packed.lm_config is not None and packed.lm_checkpoint is not None:
         _link(folder / LM / LM_CHECKPOINT, tree / packed.lm_checkpoint)
-        _copy_text(tree / packed.lm_config, folder / LM / CONFIG)
-    _copy_text(tree / packed.config, folder / CONFIG)
+        lm_config, record["lm_left_out"] = _without_authors_files(tree / packed.lm_config)
+        write_text(folder / LM / CONFIG, lm_config)
+    write_text(folder / RECORD, yaml.safe_dump(record, sort_keys=False))
+    write_text(folder / CONFIG, config)
+
+
+def _without_authors_files(path: Path) -> tuple[str, list[str]]:
+    config = read_yaml(path)
+    config, left_out = without_authors_files(config, task_of(config, path))
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True), left_out
 
 
 def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(os.path.relpath(target, link.parent))
-
-
-def _copy_text(source: Path, target: Path) -> None:
-    write_text(target, source.read_text(encoding="utf-8"))
 
 
 def _remove(folder: Path, new: list[Path]) -> None:

@@ -125,7 +125,7 @@ fi
 if [ -n "${download_model}" ]; then
     name=${download_model}
     if [ -f "${name}" ]; then name=$(basename "${name}" | sed -E 's/\.(zip|t[gbx]z2?|tar(\.[a-z0-9]+)?)$//'); fi
-    asr_exp=${expdir}/${name// /_}
+    asr_exp=${expdir}/${name//[^A-Za-z0-9._\/-]/_}  # scripts hand it on to shells
 fi
 asr_exp=${asr_exp:-${expdir}/asr_${tag}_$(basename "${asr_config}" .yaml)}
 shrink_exp=${shrink_exp:-${asr_exp}_shrink}
