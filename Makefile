@@ -7,6 +7,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Every command runs with the environment's programs first.
 RUN = PATH="$(abspath $(VENV))/bin:$$PATH"
 
+# Programs of the shell; what they source is checked with them.
+SCRIPTS = .ci/run egs2/TEMPLATE/asr1/asr.sh egs2/TEMPLATE/asr1/utils/once.sh \
+    $(addprefix egs2/librispeech/asr_shrink/,run.sh local/data.sh local/shrink.sh)
+
 # The demo's model, in the recipe's folder.
 DEMO = exp/asr_mini_train_asr_rnn
 
@@ -34,6 +38,7 @@ lint: install
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) shellcheck --check-sourced $(SCRIPTS)
 
 bench: install
 	$(RUN) python benchmarks/lstm_training.py

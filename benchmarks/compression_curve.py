@@ -34,6 +34,7 @@ from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.compat.trainer import train_command, training_config
 from espnet_shrink.files import read_yaml, write_atomically, write_text
+from espnet_shrink.learning_rate import start_rate
 from espnet_shrink.proxy.kaldi import read_table
 from espnet_shrink.report.wer import Scores, bootstrap_interval, paired_interval, score
 from espnet_shrink.rounds import RoundsSettings, run_rounds
@@ -96,8 +97,8 @@ def smallest_with(config: Mapping[str, Any], params: int) -> dict[str, Any]:
 def trained_on(exp: Path, folder: Path, epochs: int, learning_rate_factor: float) -> Path:
     """The model of `exp`, trained on in `folder`."""
     config, checkpoint = find_model(exp)
-    retrain(read_yaml(config), read_checkpoint(checkpoint), folder, epochs, learning_rate_factor,
-            0, {})  # fmt: skip
+    rate = start_rate(config, 0.0, learning_rate_factor, {}).value
+    retrain(read_yaml(config), read_checkpoint(checkpoint), folder, epochs, rate, 0, {})
     return folder
 
 

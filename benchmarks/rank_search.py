@@ -39,6 +39,7 @@ from retrained import retrained
 
 from espnet_shrink.analysis import Analysis, analyse, model_hash
 from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.learning_rate import start_rate
 from espnet_shrink.lowrank.build import factorise
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.plan import Plan
@@ -73,8 +74,8 @@ def mean(by_decoder: dict[str, float]) -> float:
 def converged(exp: Path, folder: Path) -> None:
     """Train the model of `exp` further."""
     start = open_baseline(exp)
-    retrain(read_yaml(start.config), start.model.state_dict(), folder, FURTHER_EPOCHS,
-            FURTHER_RATE, 0, {})  # fmt: skip
+    rate = start_rate(start.config, 0.0, FURTHER_RATE, {}).value
+    retrain(read_yaml(start.config), start.model.state_dict(), folder, FURTHER_EPOCHS, rate, 0, {})
 
 
 class Bench:

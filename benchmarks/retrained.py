@@ -9,6 +9,7 @@ from espnet_shrink.analysis import model_hash
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.files import read_yaml
+from espnet_shrink.learning_rate import start_rate
 from espnet_shrink.lowrank.build import adapter_conf, plan_of
 from espnet_shrink.training import retrain
 
@@ -30,6 +31,6 @@ def retrained(
         **config,
         **adapter_config(adapter_conf(plan_of(small.model), model_hash(base.model))),
     }
-    retrain(read_yaml(base.config), small.model.state_dict(), folder, epochs, learning_rate_factor,
-            0, changes)  # fmt: skip
+    rate = start_rate(base.config, 0.0, learning_rate_factor, {}).value
+    retrain(read_yaml(base.config), small.model.state_dict(), folder, epochs, rate, 0, changes)
     return load_model(*find_model(folder))

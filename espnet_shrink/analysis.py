@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_codec
+from espnet_shrink.compat.models import LoadedModel, espnet_version
 from espnet_shrink.cost import CostModel
-from espnet_shrink.latency import Latency, LatencyTable, one_thread
-from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
+from espnet_shrink.errors import working_on
+from espnet_shrink.latency import Latency, LatencyTable
+from espnet_shrink.lowrank.decompose import Decomposition, check_finite, decompose_sites
 from espnet_shrink.lowrank.moments import Activations, collect
 from espnet_shrink.lowrank.sites import Survey, survey
 from espnet_shrink.plan import dense_plan
 from espnet_shrink.proxy.decoders import decoders_of
 from espnet_shrink.proxy.encoder import encode
 from espnet_shrink.proxy.features import FeatureSet
+from espnet_shrink.timing import least_seconds, one_thread
 
 TIMED = 10  # utterances
+DECODED = 3  # times
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analys
         data: the proxy set; each utterance is passed once, with its reference text.
         decomposition: "plain" or "whitened".
     """
+    check_weights(loaded)
     found = survey(loaded.model)
     activations = observe(loaded, found, data)
     parameters = dict(loaded.model.named_parameters())
@@ -61,27 +63,54 @@ def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analys
 def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency:
     """Predicts how long plans of an uncompressed model take on this machine.
 
+    A few utterances of `data` are decoded greedily, one at a time, to count the calls of every
+    matrix and to time all of it. Noise is decoded as if its text were said.
+
     Args:
-        prices: of the model, with the rates and rows seen on `data`.
-        data: the proxy set; a few of its utterances are passed through the model and timed.
+        prices: of the model.
+        data: the proxy set, or noise.
     """
-    some = data.heard().first(TIMED)
+    some, table = data.heard().spread(TIMED), LatencyTable()
+
+    def decode() -> None:
+        decode_alone(loaded, some)
 
     def seconds() -> float:
-        _run_all(loaded, some)  # warms up
-        start = time.perf_counter()
-        _run_all(loaded, some)
-        return time.perf_counter() - start
+        with one_thread():
+            return least_seconds([decode], DECODED)[0]
 
-    table = LatencyTable()
-    with one_thread():
-        whole_rtf = (
-            table.kept(f"model {model_hash(loaded.model)} {some.audio_s:g} s", seconds)
-            / some.audio_s
-        )
-    found = Latency(prices, table, 0.0)
-    rest = whole_rtf - found.rtf(dense_plan(prices.sites))
+    seen = collect(loaded.model, [], decode)
+    calls = {
+        name: {rows: often / some.audio_s for rows, often in by_rows.items()}
+        for name, by_rows in seen.calls.items()
+    }
+    whole = table.kept.get(f"model {_what_is_timed(loaded, some)}", seconds)
+    assert isinstance(whole, float)
+    found = Latency(prices, calls, table, 0.0)
+    rest = whole / some.audio_s - found.rtf(dense_plan(prices.sites))
     return dataclasses.replace(found, rest_rtf=max(0.0, rest))
+
+
+def _what_is_timed(loaded: LoadedModel, data: FeatureSet) -> str:
+    """A digest of a model and of what is decoded with it."""
+    digest = hashlib.sha256(f"{model_hash(loaded.model)} {espnet_version()}".encode())
+    for feature, tokens in zip(data.features, data.tokens, strict=True):
+        digest.update(feature.contiguous().numpy().tobytes())
+        digest.update(repr(list(tokens)).encode())
+    return digest.hexdigest()
+
+
+def check_weights(loaded: LoadedModel) -> None:
+    """Refuse a model that holds infinities or no numbers.
+
+    Raises:
+        ShrinkError: a parameter or buffer does; it is named.
+    """
+    for name, parameter in loaded.model.named_parameters():
+        check_finite(name, parameter)
+    for name, buffer in loaded.model.named_buffers():
+        if buffer.isnan().any():  # infinities may be masks
+            check_finite(name, buffer)
 
 
 def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
@@ -90,11 +119,29 @@ def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations
 
 
 def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:
-    model, first = loaded.model, text_codec(loaded).prompt.first
-    for feature, tokens in zip(data.features, data.tokens, strict=True):
+    model = loaded.model
+    names = [u.name for u in data.utterances] or ["noise"] * len(data.features)
+    each = zip(names, data.features, data.tokens, data.prompts, strict=True)
+    for name, feature, tokens, prompt in each:
+        with working_on(f"{loaded.config}: passing {name} and its text through the model"):
+            encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
+            for decoder in decoders_of(model):
+                decoder.teach(model, encoded, lengths, [*prompt.first, *tokens])
+
+
+def decode_alone(loaded: LoadedModel, data: FeatureSet) -> None:
+    """Decode one utterance after the other, greedily, by every decoder of the model.
+
+    Noise, which is no utterance, is decoded as if its tokens came out of it.
+    """
+    model = loaded.model
+    for feature, tokens, prompt in zip(data.features, data.tokens, data.prompts, strict=True):
         encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
         for decoder in decoders_of(model):
-            decoder.teach(model, encoded, lengths, [*first, *tokens])
+            if data.utterances:
+                decoder.greedy(model, encoded, lengths, [prompt])
+            else:
+                decoder.walk(model, encoded, lengths, [*prompt.first, *tokens])
 
 
 def cost_model(
@@ -105,7 +152,6 @@ def cost_model(
         found.sites,
         {name: parameter.numel() for name, parameter in model.named_parameters()},
         {name: uses / data.audio_s for name, uses in activations.uses.items()},
-        {name: uses / activations.calls[name] for name, uses in activations.uses.items()},
     )
 
 

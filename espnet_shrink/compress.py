@@ -20,21 +20,23 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
 from espnet_shrink.files import write_text
+from espnet_shrink.preflight.folder import check_named_files, check_out
+from espnet_shrink.proxy import PROXY_SIZE
 from espnet_shrink.proxy.decode_set import best_decoder, decode_set
 from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.kaldi import read_folder
+from espnet_shrink.proxy.kaldi import read_table
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
-from espnet_shrink.rounds import Outcome, RoundsSettings, run_rounds
+from espnet_shrink.retraining import espnet2_retraining
+from espnet_shrink.rounds import Outcome, RoundsSettings, check_rounds, run_rounds
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.sources import Source, open_source
 from espnet_shrink.sources.archive import SUFFIXES
-from espnet_shrink.stages import make_proxy, open_model
-from espnet_shrink.training import Retrain, retrain
-from espnet_shrink.training_data import training_data
+from espnet_shrink.stages import find_space, make_proxy, open_model
+from espnet_shrink.training import retrain
 
-PROXY_SIZE = 100
+TAG = "decode_greedy_"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Request:
     command: str
     checkpoint: str | None = None
     ngpu: int = 0
+    lang_sym: str | None = None
+    task_sym: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,22 +78,35 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     """Compress a model and pack what comes out; resume where it was cut off.
 
     Raises:
-        ShrinkError: bad model, data or target; no round kept dev WER within its limit.
+        ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
     """
-    out = request.out
+    out, trainer = request.out, retrain if request.retrain else None
+    check_out(out, request.retrain)
     source = open_source(request.model, out / "base", request.checkpoint)
     loaded = open_model(source.config, source.checkpoint)
-    settings, trainer = _how_to_train(request, settings, loaded)
-    size = min(PROXY_SIZE, len(read_folder(request.data)))
+    loaded = loaded.asking(request.lang_sym, request.task_sym)
+    check_named_files(source.config)
+    retraining = None
+    if request.retrain:
+        retraining = espnet2_retraining(
+            loaded, request.train, request.data, out, settings, request.ngpu
+        )
+    space = find_space(loaded, out, search)
+    check_rounds(loaded, request.data, out, settings, search, space, retraining)
+    if retraining is not None and not (out / "rounds.yaml").exists():
+        retraining.keys()  # refuses bad data before the proxy set is chosen
+    size = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
     proxy = make_proxy(loaded, request.data, out / "proxy", size, "ordered", search.seed)
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     outcome = run_rounds(
-        loaded, proxy.folder, request.data, out, settings, search, request.ngpu, retrain=trainer
-    )
+        loaded, proxy.folder, request.data, out, settings, search, request.ngpu,
+        retrain=trainer, space=space, retraining=retraining,
+    )  # fmt: skip
     if outcome.final is None:
         raise ShrinkError(
-            f"no round kept dev WER within its limit (see {out}/round*/round.yaml): lower "
-            "--target, or retrain for longer (epochs in a rounds preset)"
+            f"no round kept dev {outcome.metric.upper()} within its limit "
+            f"(see {out}/round*/round.yaml): lower --target, or retrain for longer (epochs in a "
+            "rounds preset)"
         )
     results = _score(request, loaded, outcome)
     summary = write_report(results, out)
@@ -101,39 +118,35 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     return Compressed(outcome, results, summary, release(small, results, source, out, out / name))
 
 
-def _how_to_train(
-    request: Request, settings: RoundsSettings, loaded: LoadedModel
-) -> tuple[RoundsSettings, Retrain | None]:
-    if not request.retrain:
-        return settings, None
-    train = training_data(
-        loaded, request.train, request.data, request.out / "train_data", settings.train
-    )
-    return dataclasses.replace(settings, train=train), retrain
-
-
 def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
     """Decode DATA greedily with every system, by the decoder that serves the base model best."""
-    features = extract(loaded, request.data)
-    decoder = best_decoder(loaded, features)
-    tag = f"decode_greedy_{decoder}"
+    base = request.out / "base"  # not in the user's folder
+    decoder = _decoder(base, request, loaded)
+    tag = f"{TAG}{decoder}"
     exps: list[Path] = [request.out / f"round{r.round}" for r in outcome.rounds]
     exps = [exp for exp, r in zip(exps, outcome.rounds, strict=True) if r.status == "accepted"]
     control = request.out / "control"
     if (control / ".trained").exists():
         exps.append(control)
     hypotheses = Path(tag) / request.data.name
-    base = request.out / "base"  # not in the user's folder
     if not (base / "config.yaml").exists():
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
-    decode_set(loaded, features, decoder, base / hypotheses)
-    for exp in exps:
-        small = load_model(*find_model(exp))
-        decode_set(small, extract(small, request.data), decoder, exp / hypotheses)
+    for exp in (base, *exps):
+        if not (exp / hypotheses / "text").exists():
+            model = loaded if exp == base else load_model(*find_model(exp)).asking(**loaded.asked)
+            decode_set(model, extract(model, request.data), decoder, exp / hypotheses)
     return collect(
         Sources(base, request.out, request.data.parent, [request.data.name], tag,
                 f"{request.data.name} (dev data; greedy, {decoder})", [request.command])
     )  # fmt: skip
+
+
+def _decoder(base: Path, request: Request, loaded: LoadedModel) -> str:
+    """The decoder that was chosen when the base model was decoded, or the best."""
+    chosen = list(base.glob(f"{TAG}*/{request.data.name}/text"))
+    if len(chosen) == 1:
+        return chosen[0].parent.parent.name.removeprefix(TAG)
+    return best_decoder(loaded, extract(loaded, request.data))
 
 
 def _name(model: str, source: Source) -> str:

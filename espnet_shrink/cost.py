@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from espnet_shrink.plan import Plan, Site
 
@@ -35,13 +35,11 @@ class CostModel:
         numels: parameter name -> number of elements, of the uncompressed model.
         rates: parameter name -> how often each element is used per second of audio, as
             measured on the proxy set; absent means never (biases, embeddings).
-        rows: parameter name -> input vectors it meets in one call, on average.
     """
 
     sites: Sequence[Site]
     numels: Mapping[str, int]
     rates: Mapping[str, float]
-    rows: Mapping[str, float] = field(default_factory=dict)
 
     def cost(self, plan: Plan) -> Cost:
         """Cost of the model under `plan`."""

@@ -13,10 +13,12 @@ import torch
 from espnet_shrink.analysis import cost_model, latency, observe
 from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.models import LoadedModel, espnet_version
+from espnet_shrink.compat.text import Prompt
 from espnet_shrink.cost import CostModel
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import working_on
 from espnet_shrink.export.quantised import QuantisedSizes, quantised_sizes
 from espnet_shrink.lowrank.build import fold, plan_of
+from espnet_shrink.lowrank.decompose import check_finite
 from espnet_shrink.lowrank.moments import collect
 from espnet_shrink.lowrank.sites import Survey, Uncompressed, survey
 from espnet_shrink.plan import Rank, Site
@@ -199,13 +201,10 @@ def spectrum(site: Site, weight: torch.Tensor) -> np.ndarray:
     Raises:
         ShrinkError: it holds infinities or no numbers.
     """
+    check_finite(site.name, weight)
     matrix = weight.detach().reshape(site.shape).to(torch.float64)
-    if not matrix.isfinite().all():
-        raise ShrinkError(
-            f"{site.name} holds values that are not finite: the training diverged, "
-            "take an earlier checkpoint"
-        )
-    squared: np.ndarray = (torch.linalg.svdvals(matrix) ** 2).numpy()
+    with working_on(f"decomposing {site.name}"):
+        squared: np.ndarray = (torch.linalg.svdvals(matrix) ** 2).numpy()
     return squared
 
 
@@ -226,7 +225,8 @@ def _prices(folded: LoadedModel, found: Survey) -> tuple[CostModel, FeatureSet |
     if folded.task.name == "lm":
         tokens = int(TOKENS_PER_S * NOISE_S)
         given = torch.full((1, tokens), TOKEN)
-        seen = collect(folded.model, found.sites, lambda: folded.model.lm(given, None))
+        with working_on(f"{folded.config}: passing {tokens} tokens through the model"):
+            seen = collect(folded.model, found.sites, lambda: folded.model.lm(given, None))
         numels = {name: p.numel() for name, p in folded.model.named_parameters()}
         rates = {name: uses / tokens for name, uses in seen.uses.items()}
         return CostModel(found.sites, numels, rates), None, f"one pass over {tokens} tokens"
@@ -248,7 +248,9 @@ def _noise(loaded: LoadedModel) -> tuple[FeatureSet, str]:
     if fixed_s is not None and fixed_s > seconds:
         over += f" (padded to {fixed_s:g} s, the only length that the model knows)"
     noise = NOISE_LEVEL * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return FeatureSet([], [encoder_input(loaded, noise)], [tokens], [seconds]), over
+    prompt = Prompt([getattr(loaded.model, "sos", 0)])
+    given = encoder_input(loaded, noise)
+    return FeatureSet([], [given], [tokens], [seconds], prompts=[prompt]), over
 
 
 def _stored(loaded: LoadedModel) -> tuple[dict[str, float], dict[str, float]]:

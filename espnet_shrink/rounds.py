@@ -8,11 +8,12 @@ dev and proxy data only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from tqdm import tqdm
@@ -21,74 +22,51 @@ from espnet_shrink.analysis import analyse, cost_model, model_hash, observe
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
-from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.files import (
+    MADE_WITH,
+    check_folder,
+    claim_folder,
+    lock_folder,
+    read_yaml,
+    recorded,
+    write_text,
+)
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
-from espnet_shrink.plan import Plan, dense_plan
+from espnet_shrink.metric import Metric
+from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
+from espnet_shrink.plan import Plan, dense_plan, plan_params
+from espnet_shrink.proxy.digest import config_digest, data_digest
+from espnet_shrink.proxy.doubt import doubt
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Score, Scorer
-from espnet_shrink.search.problem import Problem
+from espnet_shrink.retraining import Retraining
 from espnet_shrink.search.settings import SearchSettings
-from espnet_shrink.search.space import SearchSpace, full_space
+from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.workers import check_workers
 from espnet_shrink.settings import require
-from espnet_shrink.stages import SearchedPlan, search_ranks
+from espnet_shrink.stages import (
+    SearchedPlan,
+    check_search,
+    find_space,
+    made_with,
+    search_ranks,
+    speed_limit,
+)
+from espnet_shrink.trained import is_trained
 from espnet_shrink.training import Retrain, leave_untrained
 from espnet_shrink.training import retrain as retrain_in_espnet2
 
 
 @dataclass(frozen=True)
-class RoundsSettings:
-    """How to go on (conf/rounds.yaml explains every key)."""
-
-    target: float = 5.0
-    step: float = 2.3
-    epochs: int = 2
-    final_epochs: int = 6
-    learning_rate_factor: float = 0.5
-    wer_limit_relative: float = 0.1
-    wer_limit_absolute: float = 0.5
-    rollbacks: int = 2
-    control: bool = True
-    train: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(
-            1.0 < self.target < math.inf, f"target compression must be above 1, not {self.target:g}"
-        )
-        require(self.step > 1.0, f"step must be above 1, not {self.step:g}")
-        require(self.epochs >= 1, "epochs must be at least 1")
-        require(self.final_epochs >= 1, "final_epochs must be at least 1")
-        require(self.learning_rate_factor > 0.0, "learning_rate_factor must be above 0")
-        require(
-            self.wer_limit_relative >= 0.0 and self.wer_limit_absolute >= 0.0,
-            "WER limits must not be negative",
-        )
-        require(self.rollbacks >= 0, "rollbacks must not be negative")
-
-    def first_goal(self) -> float:
-        """The compression that the first round aims at."""
-        return next_goal(1.0, self.step, self.target)
-
-    def reaches_target(self, goal: float) -> bool:
-        """Whether a round that aims at `goal` is the last."""
-        return goal >= self.target * (1 - 1e-6)
-
-    def epochs_for(self, goal: float) -> int:
-        """Retraining epochs of a round that aims at `goal`."""
-        return self.final_epochs if self.reaches_target(goal) else self.epochs
-
-
-def next_goal(now: float, step: float, target: float) -> float:
-    """The compression of the next round: equal factors, none above `step`, that end at `target`."""
-    rounds_left = max(1, math.ceil(math.log(target / now) / math.log(step) - 1e-9))
-    return now * (target / now) ** (1.0 / rounds_left)
-
-
-@dataclass(frozen=True)
 class Round:
-    """One finished round, as in its round.yaml; WER and CER are greedy, on dev, in percent."""
+    """One finished round, as in its round.yaml; error rates are greedy, on dev, in percent.
+
+    Attributes:
+        dev: `proxy.score.Score`; `dev_wer_limit` is that of its `metric`, whichever it is.
+    """
 
     round: int
     status: str  # "accepted" or "rolled_back"
@@ -100,20 +78,25 @@ class Round:
     searcher: str
     search_evaluations: int
     epochs: int
-    dev_before_retraining: dict[str, float]
-    dev: dict[str, float]
+    dev_before_retraining: dict[str, Any]
+    dev: dict[str, Any]
     dev_wer_limit: float
     ranks: dict[str, int | str]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All rounds, and the folder of the last accepted one (None: no round was)."""
+    """All rounds, and the last accepted one (None: no round was).
+
+    Attributes:
+        metric: the error rate that has decided.
+    """
 
     baseline: Cost
     rounds: list[Round]
     final: Round | None
     reached_target: bool
+    metric: Metric = "wer"
 
 
 def run_rounds(
@@ -127,8 +110,12 @@ def run_rounds(
     first_plan: SearchedPlan | None = None,
     retrain: Retrain | None = retrain_in_espnet2,
     workers: str | None = None,
+    space: SearchSpace | None = None,
+    retraining: Retraining | None = None,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
+
+    What is finished is only read: no audio, no training data and no trainer are needed for it.
 
     Args:
         baseline: the uncompressed model, with the config of its training.
@@ -138,22 +125,83 @@ def run_rounds(
         retrain: trains what a round has factorised. None: nothing does; then one round goes all
             the way, and stays whatever it costs.
         workers: that score plans, as `search.workers.scores` takes it.
+        space: of all rounds; by default that of `out`/space.yaml, or all ranks.
+        retraining: what `retrain` depends on; by default the config of `baseline` and
+            `settings.train` name its data.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
     """
+    check_workers(workers)
+    space = find_space(baseline, out, search) if space is None else space
+    if retrain is not None and retraining is None:
+        retraining = Retraining("espnet2", "", lambda: settings.train)
+    check_rounds(baseline, data, out, settings, search, space, retraining)
+    known = str(recorded(out).get("proxy_set_content", ""))
     record = {
-        **dataclasses.asdict(settings), "search": dataclasses.asdict(search),
-        "proxy": str(proxy_folder), "data": str(data), "base_hash": model_hash(baseline.model),
+        **_record(baseline, data, out, settings, search, space, retraining),
+        "proxy_set_content": data_digest(proxy_folder, known),
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
+    check_folder(out, record)
     # All that can be refused comes before the folder is claimed.
     rounds = _Rounds(
-        baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers
-    )
+        baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers,
+        space, retraining,
+    )  # fmt: skip
+    if not (out / "rounds.yaml").exists():
+        rounds.prepare()
     with lock_folder(out):
         claim_folder(out, record)
         return rounds.run()
+
+
+def check_rounds(
+    baseline: LoadedModel,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    space: SearchSpace,
+    retraining: Retraining | None,
+) -> None:
+    """Refuse rounds that can be known to fail before anything is computed.
+
+    Args: as `run_rounds`; `retraining` None: nothing is retrained.
+
+    Raises:
+        ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
+            with other settings, or no data folder.
+    """
+    full = sum(p.numel() for p in baseline.model.parameters())
+    record = _record(baseline, data, out, settings, search, space, retraining)
+    check_search(baseline, space, search, int(full / settings.target))
+    check_folder(out, record, partly=True)
+
+
+def _record(
+    baseline: LoadedModel,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    space: SearchSpace,
+    retraining: Retraining | None,
+) -> dict[str, Any]:
+    """What decides the rounds, as far as it is known before there is a proxy set."""
+    known = str(recorded(out).get("data_content", ""))
+    return {
+        **dataclasses.asdict(settings),
+        "search": dataclasses.asdict(search),
+        "space": space.document,
+        "trainer": "none" if retraining is None else retraining.trainer,
+        "training_data_content": None if retraining is None else retraining.content,
+        "training_config_content": config_digest(read_yaml(baseline.config)),
+        "base_hash": model_hash(baseline.model),
+        **baseline.asked,
+        "data_content": data_digest(data, known),
+        MADE_WITH: made_with(),
+    }
 
 
 class _Rounds:
@@ -169,40 +217,45 @@ class _Rounds:
         first_plan: SearchedPlan | None,
         retrain: Retrain | None,
         workers: str | None,
+        space: SearchSpace,
+        retraining: Retraining | None,
     ) -> None:
-        check_workers(workers)
         self.workers = workers
         self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
         self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
+        self.space, self.retraining = space, retraining
         self.base_hash = model_hash(baseline.model)
         self.base_config = read_yaml(baseline.config)
+        self.rate = None if retrain is None else settings.start_rate(baseline.config)
         self.proxy_folder, self.data = proxy_folder, data
-        self.proxy = extract(baseline, proxy_folder)
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
-        self.costs = self._costs()
-        # Refuses a target that cannot be met.
-        Problem(self.costs, self._space(), int(self.full / settings.target), {})
         if first_plan is not None:
             self._check(first_plan)
-        self.limit = self._limit()
+
+    def prepare(self) -> None:
+        """Do what any round needs, and so refuse what cannot be used before `out` is claimed."""
+        speed_limit(self.baseline, self.proxy, self.costs, self.space, self.search)
+        _ = self.judged
+        self._train_keys()  # last: it writes shapes to `out`
 
     def run(self) -> Outcome:
+        if self.rate is not None:
+            tqdm.write(f"retraining starts at {self.rate.value:g} ({self.rate.source})")
         if not self._folder(1).exists():
             for line in describe(survey(self.baseline.model)):
                 tqdm.write(f"not compressed: {line}")
         rounds: list[Round] = []
-        current, now, rollbacks = self.baseline, 1.0, 0
+        now, rollbacks = 1.0, 0
         step = self.settings.target if self.retrain is None else self.settings.step
         accepted: Round | None = None
         while not self.settings.reaches_target(now):
             number = len(rounds) + 1
             goal = next_goal(now, step, self.settings.target)
-            done = self._round(number, goal, current)
+            done = self._stored(number, goal) or self._round(number, goal, accepted)
             rounds.append(done)
             if done.status == "accepted":
                 accepted, now = done, goal
-                current = self._folded(number)
             else:
                 rollbacks += 1
                 if rollbacks > self.settings.rollbacks:
@@ -213,10 +266,11 @@ class _Rounds:
         if self.settings.control and accepted is not None and self.retrain is not None:
             self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
         reached = self.settings.reaches_target(now)
-        outcome = Outcome(self.costs.cost(dense_plan(self.sites)), rounds, accepted, reached)
+        before = self._baseline_cost()
+        outcome = Outcome(before, rounds, accepted, reached, self._metric())
         text = _dump({
             "final": accepted.round if accepted else None, "reached_target": reached,
-            "rounds": len(rounds), "baseline": dataclasses.asdict(outcome.baseline),
+            "rounds": len(rounds), "metric": outcome.metric, "baseline": dataclasses.asdict(before),
             "uncompressed": [
                 dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed
             ],
@@ -227,8 +281,11 @@ class _Rounds:
             write_text(path, text)
         return outcome
 
-    def _space(self) -> SearchSpace:
-        return full_space(self.sites, self.search.min_rank)
+    def _baseline_cost(self) -> Cost:
+        path = self.out / "rounds.yaml"
+        if path.exists():
+            return _read(Cost, read_yaml(path).get("baseline"), path)
+        return self.costs.cost(dense_plan(self.sites))
 
     def _check(self, first: SearchedPlan) -> None:
         first.plan.check(self.sites)
@@ -236,41 +293,100 @@ class _Rounds:
             first.base_hash == self.base_hash,
             "the plan was searched for another model: search again with this one",
         )
-        params, goal = self.costs.cost(first.plan).params, self.settings.first_goal()
+        self.space.check_plan(first.plan, self.sites)
+        fixed = self.full - sum(site.params for site in self.sites)
+        params, goal = fixed + plan_params(first.plan, self.sites), self.settings.first_goal()
         require(
             params <= int(self.full / goal),
             f"the plan keeps {params:,} parameters, but the first round aims at {goal:.2f}x, "
             f"{int(self.full / goal):,}: search again with the same target and rounds preset",
         )
 
-    def _costs(self) -> CostModel:
+    @functools.cached_property
+    def proxy(self) -> FeatureSet:
+        """The proxy set, as the baseline hears it."""
+        return extract(self.baseline, self.proxy_folder)
+
+    @functools.cached_property
+    def costs(self) -> CostModel:
+        """Prices of plans of the baseline."""
         found = survey(self.baseline.model)
         return cost_model(
             self.baseline.model, found, observe(self.baseline, found, self.proxy), self.proxy
         )
 
-    def _limit(self) -> float:
-        before = self._dev_score(self.baseline)
-        limit = before.wer * (1 + self.settings.wer_limit_relative)
-        tqdm.write(f"baseline: dev WER {before.wer:.2f} CER {before.cer:.2f} (greedy)")
-        return limit + self.settings.wer_limit_absolute
+    @functools.cached_property
+    def judged(self) -> tuple[Metric, float]:
+        """The error rate that decides, and up to which of it on dev a round is accepted."""
+        dev = extract(self.baseline, self.data)
+        scorer = Scorer(self.baseline, dev)
+        texts = scorer.hypotheses()
+        doubt(self.baseline, dev, texts)
+        before = scorer.mean(texts)
+        tqdm.write(f"baseline: dev {before} (greedy)")
+        limit = before.rate * (1 + self.settings.wer_limit_relative)
+        return before.metric, limit + self.settings.wer_limit_absolute
+
+    def _metric(self) -> Metric:
+        path = self.out / "rounds.yaml"
+        if not path.exists():
+            return self.judged[0]
+        return "cer" if read_yaml(path).get("metric") == "cer" else "wer"
+
+    def _train_keys(self) -> dict[str, Any]:
+        return {} if self.retraining is None else dict(self.retraining.keys())
 
     def _folder(self, number: int) -> Path:
         return self.out / f"round{number}"
 
-    def _round(self, number: int, goal: float, current: LoadedModel) -> Round:
+    def _epochs(self, goal: float) -> int:
+        return 0 if self.retrain is None else self.settings.epochs_for(goal)
+
+    def _stored(self, number: int, goal: float) -> Round | None:
+        """A round that was finished before, held against what would be done now.
+
+        Raises:
+            ShrinkError: it was another round.
+        """
+        folder = self._folder(number)
+        path = folder / "round.yaml"
+        if not path.exists():
+            return None
+        done = _read(Round, read_yaml(path), path)
+        searched = folder / "search" / "plan.yaml"
+        if number == 1 and self.first_plan is not None:
+            plan = self.first_plan.plan
+        else:
+            plan = Plan.load(searched if searched.exists() else folder / "plan.yaml")
+        epochs = self._epochs(goal)
+        for what, before, now in (
+            ("goal", round(done.target_compression, 4), round(goal, 4)),
+            ("number of epochs", done.epochs, epochs),
+            ("plan", Plan(done.ranks).hash, plan.hash),
+            ("plan", Plan.load(folder / "plan.yaml").hash, plan.hash),
+        ):
+            require(
+                before == now,
+                f"{folder} holds a round with another {what} ({before}, now {now}): delete it and "
+                "the rounds after it, or choose another folder",
+            )
+        if self.retraining is not None:
+            is_trained(folder, epochs)
+        return done
+
+    def _round(self, number: int, goal: float, accepted: Round | None) -> Round:
         folder = self._folder(number)
         record = folder / "round.yaml"
-        if record.exists():
-            return Round(**read_yaml(record))
+        current = self.baseline if accepted is None else self._folded(accepted.round)
         tqdm.write(f"round {number}: aiming at {goal:.2f}x")
         proxy = self.proxy if current is self.baseline else extract(current, self.proxy_folder)
-        found = self._search(number, goal, current, proxy)
-        epochs = 0 if self.retrain is None else self.settings.epochs_for(goal)
+        found = self._search(number, goal, current, accepted)
+        epochs = self._epochs(goal)
         before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
-        after = self._dev_score(load_model(*find_model(folder)))
+        after = self._dev_score(self._load(number))
         cost = self.costs.cost(found.plan)
-        within = after.wer <= self.limit
+        metric, limit = self.judged
+        within = after.rate <= limit
         done = Round(
             round=number,
             status="accepted" if within or self.retrain is None else "rolled_back",
@@ -282,34 +398,37 @@ class _Rounds:
             epochs=epochs,
             dev_before_retraining=before,
             dev=dataclasses.asdict(after),
-            dev_wer_limit=self.limit,
+            dev_wer_limit=limit,
             ranks=dict(found.plan.ranks),
         )
         write_text(record, _dump(dataclasses.asdict(done)))
-        change = f"{before['wer']:.2f} -> {after.wer:.2f} by retraining"
+        change = f"{before[metric]:.2f} -> {after.rate:.2f} by retraining"
         verdict = done.status
         if self.retrain is None:
-            change = f"{after.wer:.2f} without retraining"
+            change = f"{after.rate:.2f} without retraining"
             verdict = "within it" if within else "above it, retraining would help"
         tqdm.write(
-            f"round {number}: {done.compression:.2f}x, dev WER {change} "
-            f"(limit {self.limit:.2f}): {verdict}"
+            f"round {number}: {done.compression:.2f}x, dev {metric.upper()} {change} "
+            f"(limit {limit:.2f}): {verdict}"
         )
         return done
 
     def _search(
-        self, number: int, goal: float, current: LoadedModel, proxy: FeatureSet
+        self, number: int, goal: float, current: LoadedModel, accepted: Round | None
     ) -> SearchedPlan:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
+        space = self.space
+        if accepted is not None:
+            space = space.below(Plan(accepted.ranks), self.sites)
         return search_ranks(
-            current, proxy, self.data, self._space(), self.search, int(self.full / goal),
+            current, self.proxy_folder, self.data, space, self.search, int(self.full / goal),
             self._folder(number) / "search", self.workers,
         )  # fmt: skip
 
     def _factorise_and_retrain(
         self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         before = folder / "before_retraining.yaml"
         factored = current.copy()
         decompositions = analyse(current, proxy, self.search.decomposition).decompositions
@@ -320,34 +439,58 @@ class _Rounds:
         plan.save(folder / "plan.yaml", base_hash=self.base_hash)
         state = factored.model.state_dict()
         changes = {
-            **self.settings.train, **adapter_config(adapter_conf(plan, self.base_hash)),
+            **self._train_keys(), **adapter_config(adapter_conf(plan, self.base_hash)),
         }  # fmt: skip
-        if self.retrain is None:
+        if self.retrain is None or self.rate is None:
             leave_untrained(self.base_config, state, folder, changes)
         else:
             self.retrain(
-                self.base_config, state, folder, epochs, self.settings.learning_rate_factor,
-                self.ngpu, changes,
-            )  # fmt: skip
+                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
+            )
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel) -> Score:
         # Features anew: a frontend may have been trained along.
         return Scorer(loaded, extract(loaded, self.data)).score()
 
-    def _folded(self, number: int) -> LoadedModel:
+    def _load(self, number: int) -> LoadedModel:
         loaded = load_model(*find_model(self._folder(number)))
+        return loaded.asking(**self.baseline.asked)
+
+    def _folded(self, number: int) -> LoadedModel:
+        loaded = self._load(number)
         fold(loaded.model)
         return loaded
 
     def _train_control(self, epochs: int) -> None:
         """The uncompressed baseline, trained for as many extra epochs as the accepted rounds."""
+        state = self.baseline.model.state_dict()
+        if is_trained(self.out / "control", epochs, state):
+            return
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
-        assert self.retrain is not None
+        assert self.retrain is not None and self.rate is not None
         self.retrain(
-            self.base_config, self.baseline.model.state_dict(), self.out / "control", epochs,
-            self.settings.learning_rate_factor, self.ngpu, self.settings.train,
+            self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
+            self._train_keys(),
         )  # fmt: skip
+
+
+Record = TypeVar("Record")
+
+
+def _read(cls: type[Record], document: Any, path: Path) -> Record:
+    """A record that an earlier run wrote.
+
+    Raises:
+        ShrinkError: it lacks keys, or has others.
+    """
+    try:
+        return cls(**document)
+    except TypeError as error:
+        raise ShrinkError(
+            f"{path} is damaged, or of another version of espnet_shrink: choose another folder, or "
+            "delete this one"
+        ) from error
 
 
 def _dump(document: Mapping[str, Any]) -> str:

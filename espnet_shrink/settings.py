@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
 
@@ -39,14 +41,16 @@ def settings_from(cls: type[Settings], values: Mapping[str, Any], where: str) ->
     for key, value in values.items():
         if key not in names:
             raise ShrinkError(f"{where}: unknown setting {key}: choose of {', '.join(names)}")
-        wanted = hints[key]
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        kind = typing.get_origin(wanted) or wanted
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ShrinkError(f"{where}: {key} is {value!r}, but must be {kind.__name__}")
-        checked[key] = value
-    return cls(**checked)
+        try:
+            checked[key] = msgspec.convert(value, hints[key])
+        except msgspec.ValidationError as error:
+            kind = getattr(hints[key], "__name__", str(hints[key]))
+            within = f" ({error})" if "`$" in str(error) else ""  # a list's or a mapping's entry
+            raise ShrinkError(f"{where}: {key} is {value!r}, but must be {kind}{within}") from error
+    try:
+        return cls(**checked)
+    except ShrinkError as error:
+        raise ShrinkError(f"{where}: {error}") from error
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What stages 16 to 18 do, as functions over folders: proxy set, search space, rank search."""
+"""What comes before the rounds, as functions over folders: proxy set, search space, rank search."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ from typing import Any
 
 import numpy as np
 import yaml
+from tqdm import tqdm
 
-from espnet_shrink.analysis import Analysis, analyse, latency, model_hash
-from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.analysis import Analysis, analyse, check_weights, latency, model_hash
+from espnet_shrink.compat.adapters import LORA, adapter_of, check_adapter
+from espnet_shrink.compat.models import LoadedModel, espnet_version, find_model, load_model
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
+from espnet_shrink.files import (
+    MADE_WITH,
+    check_folder,
+    claim_folder,
+    lock_folder,
+    read_yaml,
+    recorded,
+    write_text,
+)
 from espnet_shrink.lowrank.build import plan_of
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.digest import data_digest
+from espnet_shrink.proxy.doubt import doubt
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.kaldi import write_folder
 from espnet_shrink.proxy.score import Score, Scorer
@@ -27,10 +39,12 @@ from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.pool import find_candidates
 from espnet_shrink.search.problem import Problem
+from espnet_shrink.search.searchers import check_evaluations
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
 from espnet_shrink.search.speed import SpeedLimit, only_faster
 from espnet_shrink.search.workers import check_workers, scores
+from espnet_shrink.version import __version__
 
 # A proxy set is chosen from so many utterances; of a larger dev set they are taken at random.
 CANDIDATES = 1000
@@ -64,8 +78,17 @@ def open_baseline(exp: str | Path, checkpoint: str | None = None) -> LoadedModel
 
 
 def open_model(config: Path, checkpoint: Path) -> LoadedModel:
-    """Load an uncompressed model of which the files are known; raises as `open_baseline`."""
+    """Load an uncompressed model of which the files are known; raises as `open_baseline`.
+
+    Says which checkpoint it is; LoRA is merged into the weights.
+    """
+    described = read_yaml(config)
+    check_adapter(described, config)
+    link = f" -> {checkpoint.readlink()}" if checkpoint.is_symlink() else ""
+    merged = ", its LoRA merged into the weights" if adapter_of(described) == LORA else ""
+    tqdm.write(f"model: {checkpoint}{link}{merged}")
     loaded = load_model(config, checkpoint)
+    check_weights(loaded)
     if plan_of(loaded.model).factored:
         raise ShrinkError(f"{config.parent} is compressed already: give the uncompressed model")
     return loaded
@@ -79,8 +102,14 @@ def make_proxy(
     Raises:
         ShrinkError: bad data, method or size, or `out` was made with other settings.
     """
-    record = {"data": str(data), "size": size, "method": method, "seed": seed,
-              "base_hash": model_hash(loaded.model)}  # fmt: skip
+    known = recorded(out)
+    record = {
+        "data_content": data_digest(data, str(known.get("data_content", ""))), "size": size,
+        "method": method, "seed": seed, "base_hash": model_hash(loaded.model),
+        **loaded.asked,
+        MADE_WITH: made_with(),
+    }  # fmt: skip
+    check_folder(out, record)
     made = not (out / "proxy.yaml").exists()
     if made:  # all that can be refused comes before the folder is claimed
         features = extract(loaded, data)
@@ -88,6 +117,9 @@ def make_proxy(
     with lock_folder(out):
         claim_folder(out, record)
         if made:
+            scorer = Scorer(loaded, features)
+            texts = scorer.hypotheses()
+            doubt(loaded, features, texts)
             some = _at_most(features, max(CANDIDATES, size), seed)
             candidates = find_candidates(loaded, some, seed)
             chosen = [some.utterances[i] for i in select(method, candidates, size, seed)]
@@ -95,11 +127,18 @@ def make_proxy(
             proxy = features.subset({u.name for u in chosen})
             facts: dict[str, Any] = {
                 "proxy": dataclasses.asdict(Scorer(loaded, proxy).score()),
-                "data": dataclasses.asdict(Scorer(loaded, features).score()),
+                "data": dataclasses.asdict(scorer.mean(texts)),
                 "kendall_tau": expected_order(method, candidates, size, seed),
+                "content": data_digest(out),
             }
             write_text(out / "proxy.yaml", yaml.safe_dump(facts, sort_keys=False))
         facts = read_yaml(out / "proxy.yaml")
+        if data_digest(out, str(facts.get("content", ""))) != facts.get("content"):
+            raise ShrinkError(
+                f"the proxy set {out} was edited after it was chosen, so what was measured on it "
+                "no longer holds: delete it to choose anew, or search with it as it is (--proxy) "
+                "in another folder"
+            )
     return ProxySet(
         out, size, Score(**facts["proxy"]), Score(**facts["data"]), facts["kendall_tau"], made
     )
@@ -112,19 +151,54 @@ def _at_most(features: FeatureSet, count: int, seed: int) -> FeatureSet:
     return features.subset({names[i] for i in chosen})
 
 
+def made_with() -> dict[str, str]:
+    """What a folder's results may depend on in their last digits."""
+    return {"espnet": espnet_version(), "espnet_shrink": __version__}
+
+
 def make_space(loaded: LoadedModel, out: Path, settings: SearchSettings) -> SearchSpace:
     """Write `out`/space.yaml, or read it if it is there (it may have been edited).
 
     Raises:
-        ShrinkError: an edited space that does not fit the model.
+        ShrinkError: an edited space that does not fit the model, or settings that do not.
     """
     sites = survey(loaded.model).sites
     path = out / "space.yaml"
     if not path.exists():
-        full_space(sites, settings.min_rank).save(path, sites)
-    space = SearchSpace.load(path)
-    space.check(sites)
-    return space
+        space_for(loaded, None, settings).save(path, sites)
+    return space_for(loaded, path, settings)
+
+
+def space_for(loaded: LoadedModel, path: Path | None, settings: SearchSettings) -> SearchSpace:
+    """The search space of a model: that of a file, or all ranks, within what `settings` allow.
+
+    Raises:
+        ShrinkError: no such file, or a space or a pattern that does not fit the model.
+    """
+    found = survey(loaded.model)
+    space = full_space(found.sites, settings.min_rank) if path is None else SearchSpace.load(path)
+    space.check(found.sites)
+    matrices = [u.name for u in found.uncompressed if len(u.shape) > 1]
+    return space.constrained(found.sites, settings, matrices)
+
+
+def find_space(loaded: LoadedModel, out: Path, settings: SearchSettings) -> SearchSpace:
+    """The space of `out`/space.yaml where there is one, else all ranks; as `space_for`."""
+    path = out / "space.yaml"
+    return space_for(loaded, path if path.exists() else None, settings)
+
+
+def check_search(
+    loaded: LoadedModel, space: SearchSpace, settings: SearchSettings, budget_params: int
+) -> None:
+    """Refuse a search that can be known to fail before anything is computed.
+
+    Raises:
+        ShrinkError: the space cannot meet the budget, or too few evaluations.
+    """
+    numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
+    Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
+    check_evaluations(settings, space)
 
 
 @dataclass(frozen=True)
@@ -149,7 +223,7 @@ class SearchedPlan:
 
 def search_ranks(
     loaded: LoadedModel,
-    proxy: FeatureSet,
+    proxy: Path,
     data: Path,
     space: SearchSpace,
     settings: SearchSettings,
@@ -159,36 +233,40 @@ def search_ranks(
 ) -> SearchedPlan:
     """Search the ranks of an uncompressed model, and write `out`/plan.yaml.
 
-    Resumes a search that was cut off; a finished one is only read.
+    Resumes a search that was cut off; a finished one is only read, and needs no audio.
 
     Args:
-        proxy: on which plans are scored.
+        proxy: folder of the utterances on which plans are scored.
         data: folder of the dev set, on which the best of them are scored again.
         workers: that score plans, as `search.workers.scores` takes it.
 
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
     """
-    numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
     # What can be refused comes before the folder is claimed.
     check_workers(workers)
-    dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
-    Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
-    if dev is not None:
-        analysis = analyse(loaded, proxy, settings.decomposition)
-        problem = _problem(loaded, proxy, analysis, space, budget_params, settings)
+    check_search(loaded, space, settings, budget_params)
+    known = recorded(out)
     record = {
         **dataclasses.asdict(settings),
         "budget_params": budget_params,
         "base_hash": model_hash(loaded.model),
-        "proxy": sorted(u.name for u in proxy.utterances),
-        "data": str(data),
-        "space": {name: list(ranks) for name, ranks in space.ranges.items()},
+        **loaded.asked,
+        "proxy_set_content": data_digest(proxy, str(known.get("proxy_set_content", ""))),
+        "data_content": data_digest(data, str(known.get("data_content", ""))),
+        "space": space.document,
+        MADE_WITH: made_with(),
     }
+    check_folder(out, record)
+    dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
+    if dev is not None:
+        heard = extract(loaded, proxy).decided_by(dev.metric)
+        analysis = analyse(loaded, heard, settings.decomposition)
+        problem = _problem(loaded, heard, analysis, space, budget_params, settings)
     with lock_folder(out):
         claim_folder(out, record)
         if dev is not None:
-            with scores(loaded, proxy, analysis.decompositions, workers) as score_all:
+            with scores(loaded, heard, analysis.decompositions, workers) as score_all:
                 result = run_search(problem, score_all, settings, out)
             again = Scorer(loaded, dev, analysis.decompositions)
             best, dev_score = choose(result, settings.finalists, again.score, out)
@@ -203,6 +281,7 @@ def search_ranks(
                 proxy_cer=best.score.cer,
                 dev_wer=dev_score.wer,
                 dev_cer=dev_score.cer,
+                metric=dev_score.metric,
                 base_hash=record["base_hash"],
             )
         return read_plan(out / "plan.yaml")
@@ -218,11 +297,29 @@ def _problem(
 ) -> Problem:
     """The search's problem; with a limit of speed, sites that no rank makes faster stay dense."""
     prices = analysis.cost_model
-    speed = None
-    if settings.rtf < math.inf:
-        speed = SpeedLimit(latency(loaded, prices, proxy), settings.rtf)
+    speed = speed_limit(loaded, proxy, prices, space, settings)
+    if speed is not None:
         space = only_faster(space, speed)
     return Problem(prices, space, budget_params, analysis.energies, speed, settings.rank_multiple)
+
+
+def speed_limit(
+    loaded: LoadedModel,
+    proxy: FeatureSet,
+    prices: CostModel,
+    space: SearchSpace,
+    settings: SearchSettings,
+) -> SpeedLimit | None:
+    """The limit that `settings` set to the time a model takes, if they do.
+
+    Raises:
+        ShrinkError: no plan of the space can keep it.
+    """
+    if settings.rtf == math.inf:
+        return None
+    speed = SpeedLimit(latency(loaded, prices, proxy), settings.rtf)
+    speed.check(space)
+    return speed
 
 
 def read_plan(path: Path) -> SearchedPlan:
@@ -230,7 +327,11 @@ def read_plan(path: Path) -> SearchedPlan:
     header = read_yaml(path)
     try:
         score, dev_score = (
-            Score(float(header[f"{data}_wer"]), float(header[f"{data}_cer"]))
+            Score(
+                float(header[f"{data}_wer"]),
+                float(header[f"{data}_cer"]),
+                "cer" if header.get("metric") == "cer" else "wer",
+            )  # fmt: skip
             for data in ("proxy", "dev")
         )
         return SearchedPlan(

@@ -16,11 +16,18 @@ import yaml
 from tqdm import tqdm
 
 from espnet_shrink.checkpoints import write_checkpoint
+from espnet_shrink.compat.criterion import model_name
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.tasks import task_of
-from espnet_shrink.compat.trainer import train_command, trained_epochs, training_config
+from espnet_shrink.compat.trainer import (
+    train_command,
+    trained_epochs,
+    training_config,
+    unknown_options,
+)
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
+from espnet_shrink.trained import is_trained, mark_trained
 
 INIT = "init.pth"
 # espnet2's trainer and ESPnet3's.
@@ -29,7 +36,7 @@ EPOCH_LINE = re.compile(r"(\d+)epoch(?: results: \[train\]|:valid:)")
 Retrain = Callable[
     [Mapping[str, Any], Mapping[str, torch.Tensor], Path, int, float, int, Mapping[str, Any]], None
 ]
-"""`retrain`, or what takes its place with another trainer."""
+"""`retrain`, or what takes its place with another trainer; the float is the learning rate."""
 
 
 def retrain(
@@ -37,14 +44,14 @@ def retrain(
     state: Mapping[str, torch.Tensor],
     exp: Path,
     epochs: int,
-    learning_rate_factor: float,
+    learning_rate: float,
     ngpu: int,
     extra: Mapping[str, Any],
 ) -> None:
     """Train `state` for `epochs` epochs as `base_config` did, into `exp`; resume if cut off.
 
-    The learning rate starts at `learning_rate_factor` times the base's and falls along half a
-    cosine. `exp` ends as the base's folder did: config.yaml, valid.acc.ave.pth, train.log, ...
+    The learning rate starts at `learning_rate` and falls along half a cosine. `exp` ends as the
+    base's folder did: config.yaml, the model that its criterion chose, train.log, ...
 
     Args:
         base_config: config.yaml of the first training.
@@ -54,36 +61,60 @@ def retrain(
     Raises:
         ShrinkError: the trainer failed; its log is named.
     """
-    done = exp / ".trained"
-    if done.exists():
+    if is_trained(exp, epochs, state):
         return
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
-    optim = dict(base_config.get("optim_conf") or {})
-    if "lr" in optim:
-        optim["lr"] = float(optim["lr"]) * learning_rate_factor
-    changes = {
-        **extra,
+    config = retraining_config(base_config, exp, epochs, learning_rate, ngpu, extra)
+    known = exp / "train.yaml"
+    write_text(known, yaml.safe_dump(config, sort_keys=False))
+    run_trainer(train_command(task_of(base_config, exp), known), exp, epochs, ngpu)
+    find_model(exp)  # the trainer may end well and leave no model
+    mark_trained(exp, epochs, state)
+
+
+def retraining_config(
+    base_config: Mapping[str, Any],
+    exp: Path,
+    epochs: int,
+    learning_rate: float,
+    ngpu: int,
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The config that `retrain` gives ESPnet's trainer; of the same arguments.
+
+    Raises:
+        ShrinkError: `extra` has a key that is set here.
+    """
+    set_here = {
         "output_dir": str(exp),
         "init_param": [str(exp / INIT)],
         "ignore_init_mismatch": False,
         "max_epoch": epochs,
         "patience": None,
-        "optim_conf": optim,
         "scheduler": "cosineannealinglr",
         "scheduler_conf": {"T_max": epochs},
         # One best epoch: with so few, an average would mix in the ones that had not recovered.
         "keep_nbest_models": [1],
         "resume": True,
         "ngpu": ngpu,
-        "num_att_plot": 0,
     }
-    config = exp / "train.yaml"
-    write_text(config, yaml.safe_dump(training_config(base_config, changes), sort_keys=False))
-    run_trainer(train_command(task_of(base_config, exp), config), exp, epochs, ngpu)
-    find_model(exp)  # the trainer may end well and leave no model
-    write_text(done, f"{epochs} epochs\n")
+    taken = sorted(extra.keys() & set_here.keys())
+    if taken:
+        raise ShrinkError(
+            f"train: {taken[0]} is set by retraining itself (by epochs, learning_rate and the "
+            "folder): leave it out of the rounds preset"
+        )
+    conf = extra.get("optim_conf") or {}
+    if extra.get("optim", base_config.get("optim")) == base_config.get("optim"):
+        conf = {**(base_config.get("optim_conf") or {}), **conf}  # else they are another's
+    changes = {
+        "num_att_plot": 0, **extra, **set_here, "optim_conf": {**conf, "lr": learning_rate},
+    }  # fmt: skip
+    config = training_config(base_config, changes)
+    unknown = set(unknown_options(task_of(base_config, exp), config))
+    return {key: value for key, value in config.items() if key not in unknown}
 
 
 def leave_untrained(
@@ -94,7 +125,7 @@ def leave_untrained(
 ) -> None:
     """Make the experiment folder that `retrain` would make in no epochs: `state` as it is."""
     config = {**base_config, **extra, "max_epoch": 0}
-    write_checkpoint(exp / "valid.acc.ave.pth", state)
+    write_checkpoint(exp / model_name(config), state)
     write_text(exp / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 

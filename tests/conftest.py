@@ -225,12 +225,12 @@ SEARCH = {"evaluations": 40, "rollouts": 4, "min_rank": 1, "seed": 3}
 ROUNDS = {"target": 1.6, "step": 1.3, "epochs": 1, "final_epochs": 2, "wer_limit_absolute": 1000.0}
 COMMANDS = {
     "proxy": ["--out", "small/proxy", "--data", "dump/raw/dev", "--size", 8],
-    "space": ["--out", "small", "--config", "search.yaml"],
+    "space": ["--out", "small", "--search_config", "search.yaml"],
     "search": ["--out", "small/search", "--proxy", "small/proxy", "--data", "dump/raw/dev",
-               "--config", "search.yaml", "--space", "small/space.yaml", "--rounds_config",
+               "--search_config", "search.yaml", "--space", "small/space.yaml", "--rounds_config",
                "rounds.yaml"],
     "rounds": ["--out", "small", "--proxy", "small/proxy", "--data", "dump/raw/dev",
-               "--config", "rounds.yaml", "--search_config", "search.yaml",
+               "--rounds_config", "rounds.yaml", "--search_config", "search.yaml",
                "--plan", "small/search/plan.yaml"],
     "report": ["--out", "small", "--data_root", "dump/raw", "--test_sets", "test",
                "--inference_tag", "decode", "--corpus", "tones", "--command", "./run.sh"],

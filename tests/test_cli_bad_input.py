@@ -24,7 +24,7 @@ VERBS = {
     "proxy": ["--data", "dump/raw/dev", "--size", 4],
     "space": [],
     "search": ["--proxy", "dump/raw/test", "--data", "dump/raw/dev", "--target", 1.5,
-               "--evaluations", 4],
+               "--searcher", "random", "--evaluations", 4],
     "rounds": ["--proxy", "dump/raw/test", "--data", "dump/raw/dev", "--target", 1.5],
 }  # fmt: skip
 every_verb = pytest.mark.parametrize("verb", VERBS)
@@ -227,8 +227,8 @@ def test_a_bad_option_is_refused(refused, verb, options, named):
     assert named in refused(verb, *options)
 
 
-PRESETS = [("space", "--config", "seed"), ("search", "--config", "seed"),
-           ("search", "--rounds_config", "epochs"), ("rounds", "--config", "epochs"),
+PRESETS = [("space", "--search_config", "seed"), ("search", "--search_config", "seed"),
+           ("search", "--rounds_config", "epochs"), ("rounds", "--rounds_config", "epochs"),
            ("rounds", "--search_config", "seed")]  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def test_a_bad_preset_is_refused(refused, verb, option, key):
 )
 def test_a_rounds_preset_out_of_range_is_refused(refused, settings, named):
     Path("preset.yaml").write_text(yaml.safe_dump(settings))
-    assert named in refused("rounds", "--config", "preset.yaml")
+    assert named in refused("rounds", "--rounds_config", "preset.yaml")
 
 
 # --- plans and spaces edited by hand ---

@@ -97,7 +97,7 @@ def test_a_second_run_changes_no_file(finished, shrink, verb):
 
 def test_a_seed_decides_the_proxy_set_and_the_search(finished, shrink):
     command = ["search", "--exp", "exp/asr", "--proxy", OUT / "proxy", "--data", "dump/raw/dev",
-               "--config", "search.yaml", "--target", 1.3, "--evaluations", 12]  # fmt: skip
+               "--search_config", "search.yaml", "--target", 1.3, "--evaluations", 12]  # fmt: skip
     for out, seed in (("a", 5), ("b", 5), ("c", 6)):
         assert shrink(*command, "--out", out, "--seed", seed).status == 0
         assert shrink("proxy", "--exp", "exp/asr", "--data", "dump/raw/dev", "--size", 5,
@@ -112,8 +112,8 @@ def test_a_seed_decides_the_proxy_set_and_the_search(finished, shrink):
 @pytest.mark.parametrize("target", [1.0, 1.7])
 def test_a_rule_as_the_searcher_gives_its_own_plan(finished, shrink, searcher, target):
     ended = shrink("search", "--exp", "exp/asr", "--proxy", OUT / "proxy", "--data",
-                   "dump/raw/dev", "--config", "search.yaml", "--target", target, "--out", "new",
-                   "--searcher", searcher)  # fmt: skip
+                   "dump/raw/dev", "--search_config", "search.yaml", "--target", target,
+                   "--out", "new", "--searcher", searcher)  # fmt: skip
     assert ended.status == 0
     found = read_plan(Path("new/plan.yaml"))
     assert found.searcher == searcher and found.evaluations <= 3
@@ -135,17 +135,19 @@ def test_what_the_verbs_say(finished, shrink):
     assert "model:  small/round2" in said["report"]
 
 
-def test_the_usual_checkpoints_are_found_in_their_order(recipe):
+def test_checkpoints_are_found_by_criterion_then_by_usual_names(recipe):
     exp = Path("exp/asr")
-    usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
-    (exp / usual[1]).write_bytes((exp / usual[0]).read_bytes())
+    order = ["valid.acc.ave.pth", "valid.acc.ave_1best.pth", "valid.acc.best.pth",
+             "valid.loss.ave.pth", "latest.pth"]  # fmt: skip
+    (exp / order[3]).write_bytes((exp / order[0]).read_bytes())
     last = f"{CONFIG['max_epoch']}epoch.pth"
     assert find_model(exp, last)[1] == exp / last
-    for name in usual:
+    for name in order:
         assert find_model(exp) == (exp / "config.yaml", exp / name)
         (exp / name).unlink()
-    for path in exp.glob("*best.pth"):  # ESPnet3's names
-        path.unlink()
+        if name == "valid.acc.ave_1best.pth":  # ESPnet3's names
+            for path in exp.glob("*ave_*best.pth"):
+                path.unlink()
     with pytest.raises(ShrinkError, match="has no checkpoint .looked for valid.acc.ave.pth"):
         find_model(exp)
 
@@ -161,7 +163,7 @@ def test_help_of_the_program_names_every_verb(shrink):
     ("verb", "words"),
     [
         ("proxy", ["choose the few utterances", "--size", "stratified"]),
-        ("space", ["list the sites", "--config"]),
+        ("space", ["list the sites", "--search_config"]),
         ("search", ["search a rank for every site", "--target", "reinforce", "hard"]),
         ("rounds", ["retrain in rounds", "--target", "--ngpu", "dev set"]),
         ("report", ["results.json", "--test_sets", "--inference_tag"]),

@@ -39,7 +39,7 @@ def presets():
     """search.yaml and rounds.yaml in the current folder, small enough for tests."""
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 8}), encoding="utf-8")
     Path("rounds.yaml").write_text(yaml.safe_dump(ROUNDS), encoding="utf-8")
-    return ["--config", "rounds.yaml", "--search_config", "search.yaml"]
+    return ["--rounds_config", "rounds.yaml", "--search_config", "search.yaml"]
 
 
 def texts(archive: Path, *audio: Path) -> list:
@@ -55,7 +55,7 @@ def test_a_packed_model_becomes_a_smaller_one_that_decodes_as_its_folder(packed,
     os.chdir(packed)  # the data's paths are relative
     arguments = ["compress", "model.zip", "--data", "dump/raw/dev", "--target", "1.5x",
                  "--no-retrain", "--out", here / "out",
-                 "--config", here / "rounds.yaml",
+                 "--rounds_config", here / "rounds.yaml",
                  "--search_config", here / "search.yaml"]  # fmt: skip
     done = shrink(*arguments)
     audio = [(packed / "wav" / f"dev{i}-0{i}.wav").absolute() for i in (0, 1)]
@@ -107,7 +107,7 @@ def test_the_card_says_what_was_done(packed, presets, shrink):
     here = Path.cwd()
     os.chdir(packed)
     done = shrink("compress", "model.tgz", "--data", "dump/raw/dev", "--target", "1.3",
-                  "--no-retrain", "--out", here / "out", "--config", here / "rounds.yaml",
+                  "--no-retrain", "--out", here / "out", "--rounds_config", here / "rounds.yaml",
                   "--search_config", here / "search.yaml")  # fmt: skip
     os.chdir(here)
     assert done.status == 0, done.err
@@ -130,13 +130,13 @@ def test_the_card_says_what_was_done(packed, presets, shrink):
 def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monkeypatch, shrink):  # noqa: F811
     """An experiment folder in; its config names no training data."""
     monkeypatch.chdir(tmp_path)
-    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 5}), encoding="utf-8")
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}), encoding="utf-8")
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "train": {
         "batch_type": "sorted", "batch_size": 2, "optim": "adam", "optim_conf": {"lr": 0.001},
     }}), encoding="utf-8")  # fmt: skip
     make("conformer", Path("exp"))
     arguments = ["compress", "exp/config.yaml", "--data", data, "--target", "1.6x", "--out", "out",
-                 "--config", "rounds.yaml", "--search_config", "search.yaml"]  # fmt: skip
+                 "--rounds_config", "rounds.yaml", "--search_config", "search.yaml"]  # fmt: skip
     refused = shrink(*arguments)
     assert refused.status == 2 and "(--train DIR), or --no-retrain" in refused.err
     done = shrink(*arguments, "--train", data)
@@ -158,7 +158,7 @@ def test_killed_it_goes_on_where_it_was(packed, presets):
     here = Path.cwd()
     command = [
         sys.executable, "-m", "espnet_shrink.cli", "compress", "model.zip", "--data",
-        "dump/raw/dev", "--target", "1.5x", "--no-retrain", "--config", here / "rounds.yaml",
+        "dump/raw/dev", "--target", "1.5x", "--no-retrain", "--rounds_config", here / "rounds.yaml",
         "--search_config", here / "search.yaml",
     ]  # fmt: skip
 

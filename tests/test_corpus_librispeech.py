@@ -285,14 +285,22 @@ def test_a_download_goes_on_from_where_it_stopped(
     assert not (tmp_path / "part.tar.gz.part").exists()
 
 
+@pytest.mark.parametrize(
+    ("subset", "resource", "md5"),
+    [
+        ("dev-clean", "12", "42e2234ba48799c1f50f24a7926300a1"),
+        ("train-clean-5", "31", "5df7d4e78065366204ca6845bb08f490"),  # Mini LibriSpeech's
+    ],
+)
 def test_a_wrong_checksum_is_refused_and_nothing_is_left(
-    server: tuple[str, Path, list[str]], tmp_path: Path
+    subset: str, resource: str, md5: str, server: tuple[str, Path, list[str]], tmp_path: Path
 ) -> None:
     url, folder, _ = server
-    (folder / "dev-clean.tar.gz").write_bytes(b"something else")
+    (folder / resource).mkdir()
+    (folder / resource / f"{subset}.tar.gz").write_bytes(b"something else")
     out = tmp_path / "downloads"
-    done = run_local("download_librispeech.py", "--out", out, "--subset", "dev-clean", "--url", url)
-    assert_refused(done, "MD5", "42e2234ba48799c1f50f24a7926300a1")
+    done = run_local("download_librispeech.py", "--out", out, "--subset", subset, "--url", url)
+    assert_refused(done, "MD5", md5)
     assert list(out.iterdir()) == []
 
 
@@ -301,7 +309,7 @@ def test_no_network_is_one_clear_line(tmp_path: Path) -> None:
         "download_librispeech.py", "--out", tmp_path, "--subset", "dev-clean",
         "--url", "http://127.0.0.1:9",
     )  # fmt: skip
-    assert_refused(done, "http://127.0.0.1:9/dev-clean.tar.gz", "check the network")
+    assert_refused(done, "http://127.0.0.1:9/12/dev-clean.tar.gz", "check the network")
     unknown = run_local("download_librispeech.py", "--out", tmp_path, "--subset", "train-dirty")
     assert_refused(unknown, "train-dirty", "dev-other")
 

@@ -11,13 +11,12 @@ import yaml
 from conftest import compress, tree
 from families import CONFORMER, TRANSFORMER, compressed_model, plain_model
 
-from espnet_shrink.compat.text import text_codec
 from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.decoders import decoders_of
 from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.greedy import decode, views_of
+from espnet_shrink.proxy.greedy import decode, threads_of, views_of
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
@@ -155,8 +154,9 @@ def test_attention_greedy_is_the_best_token_of_espnets_score_at_each_step(export
 
 
 def greedy_by_torch(loaded, data):
-    prompt = text_codec(loaded).prompt
-    return decode(views_of(loaded.model), data.features, decoders_of(loaded.model), prompt, {})
+    views = views_of(loaded.model)
+    decoders = decoders_of(loaded.model)
+    return decode(views, threads_of(views), data.features, decoders, data.prompts, {})
 
 
 def test_hypotheses_of_a_trained_model_are_those_of_torch(small):

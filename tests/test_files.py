@@ -1,6 +1,7 @@
 """Files that are whole or absent, and folders that one process works in."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,13 @@ import pytest
 import torch
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import claim_folder, lock_folder, write_atomically, write_text
+from espnet_shrink.files import (
+    MADE_WITH,
+    claim_folder,
+    lock_folder,
+    write_atomically,
+    write_text,
+)
 
 HOLDER = textwrap.dedent(
     """
@@ -133,7 +140,7 @@ def test_a_folder_is_claimed_once_and_taken_up_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "key"),
-    [({"seed": 1}, "seed"), ({"grid": {"a": [1, 2]}}, "grid"), ({"extra": 3}, "extra")],
+    [({"seed": 1}, "seed"), ({"grid": {"a": [1, 2]}}, "grid.a"), ({"none": 3}, "none")],
 )
 def test_a_folder_of_other_settings_is_refused_and_unchanged(tmp_path, change, key):
     claim_folder(tmp_path, RECORD)
@@ -148,3 +155,80 @@ def test_a_setting_that_is_gone_is_a_change_too(tmp_path):
     claim_folder(tmp_path, RECORD)
     with pytest.raises(ShrinkError, match="seed was 0, now None"):
         claim_folder(tmp_path, {key: value for key, value in RECORD.items() if key != "seed"})
+
+
+def test_a_record_that_lacks_a_key_is_of_an_earlier_version(tmp_path):
+    claim_folder(tmp_path, RECORD)
+    with pytest.raises(ShrinkError, match="made by an earlier version .* says nothing of extra"):
+        claim_folder(tmp_path, {**RECORD, "extra": 3})
+
+
+def test_what_a_folder_was_made_with_is_told_and_no_reason_to_refuse(tmp_path, capsys):
+    claim_folder(tmp_path, {**RECORD, MADE_WITH: {"espnet": "202511"}})
+    claim_folder(tmp_path, {**RECORD, MADE_WITH: {"espnet": "202611"}})
+    assert "was begun with espnet 202511; this is 202611" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_said_to_be_so(tmp_path, monkeypatch, code):
+    """The kernel's answer on such a file system; the lock that filelock takes there instead
+    would outlive a killed run."""
+
+    def flock(fd, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ShrinkError, match="work has no file locks") as caught:
+        with lock_folder(tmp_path / "work"):
+            pytest.fail("not locked")
+    assert "in use" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_lock_file_that_nobody_holds_is_no_lock(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".lock").write_text("12345\n")
+    with lock_folder(tmp_path / "work"):
+        pass
+
+
+@pytest.fixture
+def nobody(tmp_path):
+    """This process without root's right to write anywhere."""
+    folder = tmp_path / "others"
+    folder.mkdir(mode=0o755)
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    opened = [path for path in (tmp_path, *tmp_path.parents) if not path.stat().st_mode & 0o001]
+    modes = {path: path.stat().st_mode for path in opened}
+    for path in opened:
+        path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(0)
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def test_a_folder_that_may_not_be_written_to_is_its_own_line(nobody):
+    for folder in (nobody, nobody / "new"):
+        with pytest.raises(ShrinkError, match="cannot be written to: permission denied") as caught:
+            with lock_folder(folder):
+                pytest.fail("not locked")
+        assert "in use" not in str(caught.value)
+    with pytest.raises(ShrinkError, match=r"cannot write .*a\.txt: permission denied"):
+        write_text(nobody / "a.txt", "x")
+    with pytest.raises(ShrinkError, match=r"cannot write .*a\.txt: permission denied"):
+        write_text(nobody / "new" / "a.txt", "x")
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(tmp_path):
+    write_text(tmp_path / "file", "x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ShrinkError, match="file, not a folder"):
+            with lock_folder(folder):
+                pytest.fail("not locked")

@@ -44,13 +44,13 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def a_model_that_listens(name, data, tmp_path):
+def a_model_that_listens(name, data, tmp_path, changes=None, **more):
     """The first random model whose texts depend on the audio, and these texts by ESPnet."""
     module, settings = ESPNET[name]
     for seed in range(20):
-        loaded = make(name, tmp_path / f"exp{seed}", seed)
+        loaded = make(name, tmp_path / f"exp{seed}", seed, changes)
         decode = importlib.import_module(f"espnet2.bin.{module}").Speech2Text(
-            str(loaded.config), str(loaded.checkpoint), beam_size=1, **settings
+            str(loaded.config), str(loaded.checkpoint), beam_size=1, **{**settings, **more}
         )
         texts = []
         for utterance in read_folder(data):

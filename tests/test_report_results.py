@@ -26,6 +26,7 @@ def measured(params, wer):
         "cer": {"test": wer / 2},
         "rtf": {"test": 0.05},
         "wer_interval": {"test": [0.8 * wer, 1.2 * wer]},
+        "cer_interval": {"test": [0.4 * wer, 0.6 * wer]},
         "exp": f"exp/{params}",
     }
 
@@ -50,7 +51,7 @@ def a_round(number, params, wer, sites, rank):
 def example(sites=3):
     """A valid results.json as plain data: two rounds accepted, one rolled back between them."""
     rolled_back = a_round(2, 500_000, 9.0, sites, 16) | {"status": "rolled_back"}
-    rolled_back |= {key: {} for key in ("wer", "cer", "rtf", "wer_interval")}
+    rolled_back |= {key: {} for key in ("wer", "cer", "rtf", "wer_interval", "cer_interval")}
     final = measured(800_000, 2.5) | {"compression": 5.0, "round": 3}
     return {
         "version": 1,
@@ -73,13 +74,15 @@ def example(sites=3):
         },
         "commands": ["./run.sh --seed 7"],
         "variants": [],
+        "metric": "wer",
+        "left_out": [],
     }
 
 
 def a_variant(name, size_mib, wer, sets=("test",)):
-    kept = ("wer", "cer", "rtf", "wer_interval", "exp")
+    kept = ("wer", "cer", "rtf", "wer_interval", "cer_interval", "exp")
     row = {key: value for key, value in measured(800_000, wer).items() if key in kept}
-    for key in kept[:4]:
+    for key in kept[:5]:
         row[key] = {name: row[key]["test"] for name in sets}
     return row | {"name": name, "size_mib": size_mib, "memory_mib": 3 * size_mib}
 
@@ -284,7 +287,7 @@ def test_without_other_forms_there_is_no_table_of_them(tmp_path):
 
 def test_a_form_may_lack_a_set_but_not_have_one_of_its_own(tmp_path):
     data = with_variants()
-    for key in ("wer", "cer", "rtf", "wer_interval"):
+    for key in ("wer", "cer", "rtf", "wer_interval", "cer_interval"):
         for system in (data["baseline"], data["control"], data["final"], *data["rounds"][::2]):
             system[key] = {"test": system[key]["test"], "other": system[key]["test"]}
     rows = markdown_table(results_md(loaded(tmp_path, data)), "The final model in other forms")
@@ -428,3 +431,20 @@ def test_page_escapes_names(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert page.words.count(name) >= 3
+
+
+def test_where_cer_decides_nothing_is_called_wer(tmp_path):
+    data = with_variants() | {"metric": "cer", "left_out": [{"name": "int8", "reason": "no"}]}
+    data["control"]["cer"] = {"test": 9.9}  # by WER it is the better one
+    data["baseline"]["rtf"] = {}
+    results = loaded(tmp_path, data)
+    assert results.better_baseline("test") == "baseline"
+    page = report_html(results, tmp_path).read_text(encoding="utf-8")
+    for text in (results_md(results), results_text(results), re.sub(r"base64,[^\"]*", "", page)):
+        assert "CER %" in text and not re.search(r"\bWER\b", text)
+        assert "int8 has no row: no." in text
+    first = markdown_table(results_md(results), "CER, RTF")[0]
+    assert first["CER % test [95 %]"] == "1.22 [0.97, 1.46] *" and first["RTF test"] == "-"
+    del data["control"]["cer_interval"]
+    with pytest.raises(ShrinkError, match="`control` has no `cer_interval`"):
+        loaded(tmp_path, data)

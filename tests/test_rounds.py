@@ -90,11 +90,20 @@ def test_the_control_is_the_baseline_with_the_rounds_epochs(finished):
 
 def test_rounds_with_other_settings_in_the_same_folder_are_refused(finished, shrink):
     before = tree(OUT)
-    for option, named in ((["--seed", 9], "search was"), (["--data", "dump/raw/test"], "data was")):
+    for option, named in (
+        (["--seed", 9], "with other settings (search.seed was 3, now 9)"),
+        (["--target", 1.5], "with other settings (target was 1.6, now 1.5)"),
+        (["--data", "dump/raw/test"], "whose data had another content"),
+        (["--train", "dump/raw/dev"], "whose training data had another content"),
+        (["--proxy", "dump/raw/test"], "whose proxy set had another content"),
+        (["--checkpoint", "1epoch.pth"], "base_hash was"),
+    ):
         ended = shrink(*arguments("rounds"), *option)
         assert ended.status == 2
-        assert "small holds a run with other settings" in ended.err.splitlines()[-1]
-        assert named in ended.err.splitlines()[-1]
+        assert f"small holds a run {named}" in ended.err.splitlines()[-1] or (
+            named == "base_hash was" and named in ended.err
+        )
+        assert len(ended.err.splitlines()) == 1
     assert tree(OUT) == before
 
 
@@ -181,7 +190,7 @@ def test_rounds_that_lose_too_much_are_rolled_back_with_milder_steps(faultless, 
     }))  # fmt: skip
     Path("search.yaml").write_text(yaml.safe_dump({"searcher": "uniform", "min_rank": 1}))
     command = ["rounds", "--exp", "exp/asr", "--out", OUT, "--proxy", "dump/raw/test", "--data",
-               "dump/raw/dev", "--config", "rounds.yaml", "--search_config",
+               "dump/raw/dev", "--rounds_config", "rounds.yaml", "--search_config",
                "search.yaml"]  # fmt: skip
     ended = shrink(*command)
     assert ended.status == 2

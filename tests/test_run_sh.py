@@ -29,9 +29,10 @@ def folder(tmp_path):
 @pytest.fixture
 def prepared(folder):
     """The same with as much of the embedded corpus as run.sh looks for."""
-    text = folder / "dump" / "raw" / "dev_mini" / "text"
-    text.parent.mkdir(parents=True)
-    text.write_text("a b\n")
+    for name in ("train_mini", "dev_mini", "test_mini"):
+        text = folder / "dump" / "raw" / name / "text"
+        text.parent.mkdir(parents=True)
+        text.write_text("a b\n")
     return folder
 
 
@@ -162,8 +163,8 @@ def test_a_model_that_cannot_be_had_is_one_line_before_anything_runs(folder, mod
     ("arguments", "said"),
     [
         (["--dumpdir", "made"], "no made/raw/dev_digits"),
-        (["--dumpdir", "made", "--valid_set", "dev_b"], "no made/raw/dev_b"),
-        (["--valid_set", "dev_b"], "no dump/raw/dev_b"),
+        (["--dumpdir", "made", "--valid_set", "test_digits"], "no made/raw/test_digits"),
+        (["--valid_set", "dev_b"], "the digits corpus has no set 'dev_b'"),
     ],
 )
 def test_folders_and_sets_can_be_named(folder, arguments, said):
@@ -190,11 +191,11 @@ def elsewhere(folder, tmp_path, monkeypatch):
     return move
 
 
-def run_there(there: Path, *arguments: object) -> subprocess.CompletedProcess:
+def run_there(there: Path, *arguments: object, **more: str) -> subprocess.CompletedProcess:
     """Our run.sh in the folder of another recipe."""
     return subprocess.run(
-        ["../../librispeech/asr_shrink/run.sh", *map(str, arguments)], cwd=there, env=ENVIRONMENT,
-        capture_output=True, text=True,
+        ["../../librispeech/asr_shrink/run.sh", *map(str, arguments)], cwd=there,
+        env=ENVIRONMENT | more, capture_output=True, text=True,
     )  # fmt: skip
 
 
@@ -261,6 +262,30 @@ def test_the_dev_set_may_be_among_the_test_sets(finished, elsewhere):
     assert "tones, org/test" in done.stdout and "tones, test" not in done.stdout
 
 
+@pytest.mark.parametrize("chosen", ["", "2"])
+def test_stages_use_all_cores_whatever_path_sh_says_but_not_what_the_user_says(
+    recipe, elsewhere, tmp_path, chosen
+):
+    """ESPnet's path.sh chooses one thread, for its many jobs."""
+    there = elsewhere(recipe)
+    path_sh = (there / "path.sh").read_text()
+    (there / "path.sh").unlink()
+    (there / "path.sh").write_text(f"{path_sh}\nexport OMP_NUM_THREADS=1\n")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "python3").write_text(
+        f'#!/bin/sh\necho "$OMP_NUM_THREADS: $*" >> {tmp_path}/calls\nexec {sys.executable} "$@"\n'
+    )
+    (programs / "python3").chmod(0o755)
+    done = run_there(
+        there, *MODEL, "--stage", 16, "--stop_stage", 16, "--proxy_size", 4,
+        PATH=f"{programs}:{ENVIRONMENT['PATH']}", OMP_NUM_THREADS=chosen,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split(":")[0] for call in calls if " proxy " in call] == [chosen]
+
+
 CLUSTER = """\
 #!/usr/bin/env bash
 # A stand-in for slurm.pl: [OPTION VALUE]... LOG COMMAND...
@@ -285,11 +310,12 @@ def test_on_a_cluster_the_long_stages_are_jobs(recipe, elsewhere):
     (there / "cluster").write_text(CLUSTER)
     (there / "cluster").chmod(0o755)
     arguments = [*MODEL, "--stage", 16, "--stop_stage", 16, "--shrink_exp", "small"]
-    done = run_there(there, *arguments, "--proxy_size", 4)
+    # It asks for as many processors as it will use.
+    done = run_there(there, *arguments, "--proxy_size", 4, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     assert "proxy set small/proxy: 4 utterances (made)" in done.stdout.splitlines()[-1]
     log = (there / "small" / "log" / "proxy.log").read_text().splitlines()
-    assert log[0] == "# --mem 1G " and done.stdout.splitlines()[-1] in log
+    assert log[0] == "# --mem 1G --num_threads 2 " and done.stdout.splitlines()[-1] in log
     # What goes wrong is told here as well.
     done = run_there(there, *arguments, "--proxy_size", 1000, "--shrink_exp", "large")
     assert done.returncode == 2

@@ -91,6 +91,7 @@ def test_the_log_tells_every_trial_and_the_best_so_far(whole):
     rows = log(out)
     assert list(rows[0]) == [
         "trial", "source", "wer", "cer", "errors", "params", "within_budget", "best_errors", "plan",
+        "metric",
     ]  # fmt: skip
     assert [int(row["trial"]) for row in rows] == list(range(1, len(result.trials) + 1))
     for row, trial in zip(rows, result.trials, strict=True):

@@ -13,7 +13,7 @@ from toy import problem, squared_distance
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import read_yaml
-from espnet_shrink.latency import Latency
+from espnet_shrink.latency import Curve, Latency
 from espnet_shrink.plan import DENSE, Plan, dense_plan
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import fit_to_budget
@@ -29,21 +29,23 @@ REST_RTF = 0.5
 class Formula:
     """Times by a rule: a start and a price for each parameter; `NEVER`'s dense form is free."""
 
-    def seconds(self, site, rows, rank):
+    def curve(self, site, calls):
+        (count,) = calls.values()
+        ranks = range(1, site.largest_useful_rank + 1)
         if site.name == NEVER:
-            return 0.0 if rank == DENSE else 1e-3 * int(rank)
-        return 1e-6 * site.params_at(rank) + (0.0 if rank == DENSE else 1e-4)
-
-    def break_even(self, site, rows):
-        return 0 if site.name == NEVER else site.largest_useful_rank - 100 // sum(site.shape) - 1
+            return Curve(0.0, ranks, [1e-3 * count * rank for rank in ranks])
+        return Curve(
+            1e-6 * count * site.params, ranks,
+            [count * (1e-6 * site.params_at(rank) + 1e-4) for rank in ranks],
+        )  # fmt: skip
 
 
 def limited(share, compression=1.0, seed=0):
     """A problem whose sites may take `share` of their dense time."""
     task = problem(SHAPES, compression, seed)
-    rates = {site.name: 10.0 for site in task.sites}
-    prices = CostModel(task.sites, task.cost_model.numels, rates)
-    latency = Latency(prices, Formula(), REST_RTF)
+    prices = CostModel(task.sites, task.cost_model.numels, {})
+    calls = {site.name: {1: 10.0} for site in task.sites}
+    latency = Latency(prices, calls, Formula(), REST_RTF)
     dense = latency.rtf(dense_plan(task.sites)) - REST_RTF
     speed = SpeedLimit(latency, REST_RTF + share * dense)
     return dataclasses.replace(task, space=only_faster(task.space, speed), speed=speed)
@@ -132,7 +134,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_search_within_a_real_time_factor(finished, shrink):
     command = ["search", "--exp", "exp/asr", "--proxy", "small/proxy", "--data", "dump/raw/dev",
-               "--config", "search.yaml"]  # fmt: skip
+               "--search_config", "search.yaml"]  # fmt: skip
     refused = shrink(*command, "--out", "none", "--rtf", "1e-9")
     assert refused.status == 2 and "a real-time factor of 1e-09 cannot be met" in refused.err
     assert not Path("none").exists()

@@ -257,6 +257,18 @@ def test_rtf_is_decoding_time_over_audio_time(tmp_path):
     ]
 
 
+def test_rtf_leaves_out_utterances_that_are_too_short_to_be_decoded(tmp_path):
+    short = """\
+2024-01-02 10:00:05,000 (asr_inference:1) INFO: speech length: 40
+2024-01-02 10:00:05,100 (asr_inference:3) WARNING: Utterance ['c'] has 1 frames and is too short
+"""
+    (tmp_path / "asr_inference.1.log").write_text(
+        LOG[: len(LOG) // 2] + short + LOG[len(LOG) // 2 :]
+    )
+    result = program("calculate_rtf.py", "--fs", 16000, tmp_path)
+    assert result.stdout.splitlines()[2] == "RTF: 0.500"
+
+
 def test_rtf_of_a_log_that_breaks_off_is_refused(tmp_path):
     (tmp_path / "asr_inference.1.log").write_text(LOG.rsplit("2024", 1)[0])
     result = program("calculate_rtf.py", "--fs", 16000, tmp_path)

@@ -60,7 +60,7 @@ def test_proxy_search_and_finalists_go_on(conformer, shrink):
     ended = shrink("proxy", *common, "--out", "proxy", "--size", count, "--method", "random")
     assert ended.status == 0, ended.err
     ended = shrink("search", *common, "--proxy", "proxy", "--out", "search", "--target", 1.5,
-                   "--config", "search.yaml")  # fmt: skip
+                   "--search_config", "search.yaml")  # fmt: skip
     assert ended.status == 0, ended.err
     assert read_yaml("search/plan.yaml")["dev_wer"] > 0
 

@@ -7,21 +7,31 @@ import shlex
 import sys
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_out, add_verb
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_asked,
+    add_model,
+    add_out,
+    add_presets,
+    add_seed,
+    add_target,
+    add_verb,
+)
 from espnet_shrink.errors import ShrinkError
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "compress", run, "make any trained model smaller, by one command")
-    verb.add_argument(
-        "model",
-        metavar="MODEL",
-        help="experiment folder, config.yaml, checkpoint, packed archive, or model-zoo tag",
-    )
+    verb = add_verb(
+        verbs, "compress", run, "make any trained model smaller, by one command",
+        "exp/asr --data dump/raw/dev --train dump/raw/train --target 5x --out asr_5x",
+        "exp/asr --data dump/raw/dev --target 2x --no-retrain --out asr_2x",
+    )  # fmt: skip
+    add_model(verb)
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     add_out(verb)
-    verb.add_argument("--target", type=_times, help="compression to reach, such as 5x")
+    add_asked(verb)
+    add_target(verb)
     verb.add_argument(
         "--train",
         type=Path,
@@ -29,10 +39,8 @@ def add(verbs: Verbs) -> None:
         "names, if it is here",
     )
     verb.add_argument("--no-retrain", action="store_true", help="search and factorise only")
-    verb.add_argument("--checkpoint", help="model file beside the config")
-    verb.add_argument("--config", type=Path, help="rounds preset, as conf/rounds.yaml")
-    verb.add_argument("--search_config", type=Path, help="search preset, as conf/search.yaml")
-    verb.add_argument("--seed", type=int, help="random seed")
+    add_presets(verb, "rounds", "search")
+    add_seed(verb)
     verb.add_argument("--ngpu", type=int, default=0, help="GPUs to retrain on")
 
 
@@ -45,23 +53,15 @@ def run(args: argparse.Namespace) -> None:
 
     if args.no_retrain and args.train is not None:
         raise ShrinkError("--train gives data to retrain on, --no-retrain forbids it: give one")
-    settings = load_settings(RoundsSettings, args.config, {"target": args.target})
+    settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(
         args.model, args.data, args.out, args.train, not args.no_retrain, command,
-        args.checkpoint, args.ngpu,
+        args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
     )  # fmt: skip
     done = compress(request, settings, search)
     print(done.summary)
     print(f"packed: {done.packed.archive} ({done.packed.size_mib:.2f} MiB)")
     if not done.outcome.reached_target:
         print(f"target {settings.target:g}x NOT reached: {done.results.final.compression:.2f}x")
-
-
-def _times(text: str) -> float:
-    """ "5x" or "5" as a number."""
-    try:
-        return float(text.removesuffix("x"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no compression: give 5x or 5") from error

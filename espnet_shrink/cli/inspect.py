@@ -8,20 +8,17 @@ import os
 import sys
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_verb
+from espnet_shrink.cli.verb import Verbs, add_model, add_verb
 from espnet_shrink.errors import ShrinkError
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "inspect", run, "show a model's sites, their spectra, its size and MACs")
-    verb.add_argument(
-        "model",
-        metavar="MODEL",
-        help="experiment folder, its config.yaml or a checkpoint in it, a packed model (.zip, "
-        ".tar.gz, ...), or a tag such as espnet/NAME; compressed or not",
-    )
-    verb.add_argument("--checkpoint", help="file name beside the config of a folder")
+    verb = add_verb(
+        verbs, "inspect", run, "show a model's sites, their spectra, its size and MACs",
+        "exp/asr --plot spectra.png",
+    )  # fmt: skip
+    add_model(verb, "; compressed or not")
     verb.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the spectra to this file")
     verb.add_argument(
         "--latency",

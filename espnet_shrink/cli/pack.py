@@ -1,4 +1,4 @@
-"""Stage 22: the final model as one archive."""
+"""The final model as one archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from espnet_shrink.cli.verb import Verbs, add_exp, add_verb
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "pack", run, "pack a compressed model with its card and its report")
+    verb = add_verb(
+        verbs, "pack", run, "pack a compressed model with its card and its report",
+        "--exp small/round2 --base exp/asr --report small --out small.zip",
+    )  # fmt: skip
     add_exp(verb)
     verb.add_argument("--out", type=Path, required=True, help="archive to write (.zip)")
     verb.add_argument("--base", required=True, help="MODEL that it was made from")

@@ -10,7 +10,7 @@ from espnet_shrink.cli.verb import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "recipe", run, "put the recipe into an ESPnet checkout")
+    verb = add_verb(verbs, "recipe", run, "put the recipe into an ESPnet checkout", "~/espnet")
     verb.add_argument("dir", metavar="DIR", type=Path, help="root of the checkout")
     verb.add_argument(
         "--link",

@@ -1,4 +1,4 @@
-"""Stage 21: tables, plots and a page."""
+"""Tables, plots and a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "report", run, "results.json, RESULTS.md, plots and an HTML page")
+    verb = add_verb(
+        verbs, "report", run, "results.json, RESULTS.md, plots and an HTML page",
+        "--exp exp/asr --out small --data_root dump/raw --test_sets test --inference_tag decode",
+    )  # fmt: skip
     add_exp(verb, checkpoint=False)
     add_out(verb)
     verb.add_argument("--data_root", type=Path, required=True, help="holds SET/text")

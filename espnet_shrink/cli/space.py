@@ -1,19 +1,21 @@
-"""Stage 17: the ranks that every site may have."""
+"""The ranks that every site may have."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_presets, add_verb
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    verb = add_verb(verbs, "space", run, "list the sites and write the ranks that each may have")
+    verb = add_verb(
+        verbs, "space", run, "list the sites and write the ranks that each may have",
+        "--exp exp/asr --out small",
+    )  # fmt: skip
     add_exp(verb)
     add_out(verb)
-    verb.add_argument("--config", type=Path, help="search preset, as conf/search.yaml")
+    add_presets(verb, "search")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.stages import make_space, open_baseline
 
     loaded = open_baseline(args.exp, args.checkpoint)
-    settings = load_settings(SearchSettings, args.config, {})
+    settings = load_settings(SearchSettings, args.search_config, {})
     space = make_space(loaded, args.out, settings)
     found = survey(loaded.model)
     total = sum(p.numel() for p in loaded.model.parameters())
@@ -39,4 +41,4 @@ def run(args: argparse.Namespace) -> None:
         print(f"not compressed: {line}")
     vectors = sum(u.params for u in found.uncompressed if u.reason.startswith("a vector"))
     print(f"vectors (biases, norms) keep their {vectors:,} of {total:,} parameters")
-    print(f"search space: {args.out / 'space.yaml'} (may be edited before the search)")
+    print(f"search space: {args.out / 'space.yaml'} (may be edited; it holds for all rounds)")

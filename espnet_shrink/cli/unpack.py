@@ -1,4 +1,4 @@
-"""Before stage 16: an experiment folder of a model that was trained elsewhere."""
+"""An experiment folder of a model that was trained elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from espnet_shrink.errors import ShrinkError
 def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(
-        verbs, "unpack", run, "make an experiment folder of a packed model or of a model tag"
-    )
+        verbs, "unpack", run, "make an experiment folder of a packed model or of a model tag",
+        "model.zip --out exp/unpacked",
+    )  # fmt: skip
     verb.add_argument(
         "model",
         metavar="MODEL",

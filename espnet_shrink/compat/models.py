@@ -6,16 +6,26 @@ import argparse
 import copy
 import dataclasses
 import importlib.metadata
-import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from espnet_shrink.checkpoints import read_checkpoint
+from espnet_shrink.compat.adapters import (
+    LORA,
+    adapter_of,
+    check_merged,
+    without_adapter,
+    without_lora,
+)
 from espnet_shrink.compat.choices import check_choices
+from espnet_shrink.compat.criterion import chosen, model_name
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, first_line, out_of_memory
 from espnet_shrink.files import read_yaml
 
 
@@ -29,13 +39,46 @@ def espnet_version() -> str:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """An ESPnet model in eval mode, its training arguments, and where it came from."""
+    """An ESPnet model in eval mode, its training arguments, and where it came from.
+
+    Attributes:
+        lang_sym, task_sym: what a speech-to-text (OWSM) model is asked for where a text has no
+            tags; the names and defaults of ESPnet's inference.
+    """
 
     model: Any
     args: argparse.Namespace
     config: Path
     checkpoint: Path
     task: Task
+    lang_sym: str = "<eng>"
+    task_sym: str = "<asr>"
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What the model is asked for, if it can be asked: for the record of what it gave."""
+        if self.task.name != "s2t":
+            return {}
+        return {"lang_sym": self.lang_sym, "task_sym": self.task_sym}
+
+    def asking(self, lang_sym: str | None = None, task_sym: str | None = None) -> LoadedModel:
+        """The same, asked for another language and task: `<deu>` or `deu`; None: as before.
+
+        Raises:
+            ShrinkError: something is given, and this is no speech-to-text model.
+        """
+        given = {"lang_sym": lang_sym, "task_sym": task_sym}
+        wanted = {key: f"<{tag.strip('<>')}>" for key, tag in given.items() if tag is not None}
+        if wanted and self.task.name != "s2t":
+            raise ShrinkError(
+                f"--{next(iter(wanted))} asks a speech-to-text (OWSM) model, and {self.config} is "
+                f"of the task {self.task.name}: leave it out"
+            )
+        return dataclasses.replace(
+            self,
+            lang_sym=wanted.get("lang_sym", self.lang_sym),
+            task_sym=wanted.get("task_sym", self.task_sym),
+        )
 
     def copy(self) -> LoadedModel:
         """The same with weights of its own."""
@@ -45,12 +88,11 @@ class LoadedModel:
 def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Path]:
     """The config and checkpoint of an ESPnet experiment folder.
 
-    Without `checkpoint` (a name inside the folder) the first of valid.acc.ave.pth,
-    valid.loss.ave.pth, valid.acc.best.pth and latest.pth that exists is taken; in a folder of
-    ESPnet3, which has none of them, the average of most epochs (valid.acc.ave_10best.pth).
+    Without `checkpoint` (a name inside the folder) it is the file that the config's own
+    best_model_criterion names: valid.acc.ave.pth, valid.cer_ctc.ave.pth, valid.loss.best.pth, ...
 
     Raises:
-        ShrinkError: no such folder, config or checkpoint.
+        ShrinkError: no such folder, config or checkpoint, or a link to a missing file.
     """
     folder = Path(exp)
     if not folder.is_dir():
@@ -58,42 +100,32 @@ def find_model(exp: str | Path, checkpoint: str | None = None) -> tuple[Path, Pa
     config = folder / "config.yaml"
     if not config.exists():
         raise ShrinkError(f"{folder} has no config.yaml: give an ESPnet experiment folder")
-    return config, find_checkpoint(folder, checkpoint)
+    return config, find_checkpoint(config, checkpoint)
 
 
-def find_checkpoint(folder: Path, checkpoint: str | None = None) -> Path:
-    """The checkpoint of an experiment folder, as `find_model` chooses it.
+def find_checkpoint(config: Path, checkpoint: str | None = None) -> Path:
+    """The checkpoint beside a config.yaml, as `find_model` chooses it.
 
     Raises:
-        ShrinkError: there is none.
+        ShrinkError: there is none, or it is a link to a missing file.
     """
-    usual = ["valid.acc.ave.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "latest.pth"]
-    for name in [checkpoint] if checkpoint else usual:
-        if (folder / name).exists():
-            return folder / name
-    of_espnet3 = [] if checkpoint else _models_of_espnet3(folder)
-    if of_espnet3:
-        return of_espnet3[-1]
-    wanted = checkpoint or "checkpoint (looked for " + ", ".join(usual) + ")"
-    raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
-
-
-def _models_of_espnet3(folder: Path) -> list[Path]:
-    """Averages of best epochs, the one of most epochs last; before them, single best epochs."""
-    found = []
-    for path in folder.iterdir():
-        name = re.fullmatch(
-            r"(?:epoch\d+_step\d+_)?valid\.(.+?)\.(?:ave_(\d+)best\.pth|ckpt)", path.name
+    folder, described = config.parent, read_yaml(config)
+    path = chosen(folder, described) if checkpoint is None else folder / checkpoint
+    if path is not None and path.is_symlink() and not path.exists():
+        raise ShrinkError(
+            f"{path} is a link to {path.readlink()}, which is missing: put that file back, or name "
+            "another checkpoint"
         )
-        if name:
-            found.append(
-                (bool(name.group(2)), name.group(1) == "acc", int(name.group(2) or 0), path)
-            )
-    return [path for *_, path in sorted(found)]
+    if path is None or not path.exists():
+        wanted = checkpoint or f"checkpoint (looked for {model_name(described)} and its like)"
+        raise ShrinkError(f"{folder} has no {wanted}: train the model first, or name its file")
+    return path
 
 
 def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     """Build an ESPnet model and fill it, refusing a checkpoint that does not fit exactly.
+
+    A model with LoRA is loaded as the plain one with the adapter merged into its weights.
 
     From then on LSTMs of this process take the fused path on a CPU.
 
@@ -107,22 +139,43 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     described = read_yaml(config)
     task = task_of(described, config)
     check_choices(task, described, config)
+    lora = adapter_of(described) == LORA
+    if lora:
+        check_merged(state, described, Path(checkpoint))
+        state = without_lora(state)
     try:
-        model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
+        if lora:
+            model, args = _build_merged(task, described, state)
+        else:
+            model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
+    except ShrinkError:
+        raise
     except ImportError as error:
         raise ShrinkError(
             f"{config} needs a package that ESPnet takes from elsewhere: {error}: install it "
             "(ESPnet's tools/installers have the scripts)"
         ) from error
-    except (
-        RuntimeError, AssertionError, TypeError, AttributeError, ValueError, KeyError,
-    ) as error:  # fmt: skip
-        detail = " ".join(str(error).split())[:400]
-        raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
     except FileNotFoundError as error:
         raise ShrinkError(
-            f"{config} names a file that is missing: {error.filename} (paths in an ESPnet config "
-            "are relative to the recipe folder: run from there)"
+            f"{config} names a file that is missing: {error.filename or first_line(error)} (paths "
+            "in an ESPnet config are relative to the recipe folder: run from there)"
         ) from error
+    except (OSError, MemoryError) as error:
+        raise ShrinkError(f"{config}: the model cannot be built: {first_line(error)}") from error
+    except Exception as error:  # whatever ESPnet's many classes may raise
+        if out_of_memory(error):
+            raise ShrinkError(f"{config}: {first_line(error)}") from error
+        detail = " ".join(str(error).split())[:400] or type(error).__name__
+        raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
     check_keys(model, set(state), True, config, checkpoint)
     return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)
+
+
+def _build_merged(task: Task, config: dict[str, Any], state: dict[str, Any]) -> Any:
+    """The plain model of one with LoRA, and its arguments; needs no loralib."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(without_adapter(config)), encoding="utf-8")
+        model, args = task.builder().build_model_from_file(str(path), None, "cpu")
+    model.load_state_dict(state, strict=False)
+    return model, args

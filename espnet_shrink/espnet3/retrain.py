@@ -17,6 +17,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
 from espnet_shrink.files import write_text
+from espnet_shrink.trained import is_trained, mark_trained
 from espnet_shrink.training import INIT, run_trainer
 
 CONFIG = "training.yaml"
@@ -28,7 +29,7 @@ def retrain(
     state: Mapping[str, torch.Tensor],
     exp: Path,
     epochs: int,
-    learning_rate_factor: float,
+    learning_rate: float,
     ngpu: int,
     extra: Mapping[str, Any],
 ) -> None:
@@ -41,18 +42,18 @@ def retrain(
     Raises:
         ShrinkError: the trainer failed; its log is named.
     """
-    done = exp / ".trained"
-    if done.exists():
+    if is_trained(exp, epochs, state):
         return
-    config = _config(training, exp, epochs, learning_rate_factor, extra)
+    config = retraining_config(training, exp, epochs, learning_rate, extra)
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
     write_text(exp / CONFIG, yaml.safe_dump(config, sort_keys=False))
-    command = [sys.executable, "-m", "espnet_shrink.run", "-m", "espnet_shrink.espnet3.train"]
-    run_trainer([*command, str(exp / CONFIG)], exp, epochs, torch.cuda.device_count())
+    command = [sys.executable, "-m", "espnet_shrink.run", "--debug"]
+    command += ["-m", "espnet_shrink.espnet3.train", str(exp / CONFIG)]
+    run_trainer(command, exp, epochs, torch.cuda.device_count())
     _write_best(exp, config["best_model_criterion"][0][0].replace("/", "."))
-    write_text(done, f"{epochs} epochs\n")
+    mark_trained(exp, epochs, state)
 
 
 def _write_best(exp: Path, monitor: str) -> None:
@@ -67,16 +68,20 @@ def _write_best(exp: Path, monitor: str) -> None:
     write_checkpoint(exp / f"{monitor}.ave_1best.pth", read_checkpoint(found[0]))
 
 
-def _config(
+def retraining_config(
     training: Mapping[str, Any],
     exp: Path,
     epochs: int,
-    learning_rate_factor: float,
+    learning_rate: float,
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The training config `training` with what a retraining changes."""
+    """The training config `training` with what a retraining changes.
+
+    Raises:
+        ShrinkError: a training config that cannot be retrained by.
+    """
     if not isinstance(training.get("optimizer"), dict) or "lr" not in training["optimizer"]:
-        raise ShrinkError("the training config has no optimizer.lr: retraining lowers it")
+        raise ShrinkError("the training config has no optimizer.lr: retraining sets it")
     further = {key: value for key, value in extra.items() if key not in ADAPTER_KEYS}
     config: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(training, further))  # type: ignore[assignment]
     config.pop(SECTION, None)
@@ -91,7 +96,7 @@ def _config(
             "init_param": [str(exp / INIT)],
         },
         "optimizer": {
-            **config["optimizer"], "lr": config["optimizer"]["lr"] * learning_rate_factor,
+            **config["optimizer"], "lr": learning_rate,
         },
         "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": epochs},
         "scheduler_interval": "epoch",

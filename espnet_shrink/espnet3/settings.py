@@ -26,7 +26,7 @@ class ProxySettings:
 
 @dataclass(frozen=True)
 class ShrinkSettings:
-    """How to compress; egs3/mini_an4/asr_shrink/conf/shrink.yaml explains every key."""
+    """How to compress; the presets (`espnet-shrink settings`) explain every key."""
 
     out_dir: Path
     proxy: ProxySettings

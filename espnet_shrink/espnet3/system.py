@@ -18,17 +18,17 @@ from omegaconf import OmegaConf
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
-from espnet_shrink.espnet3.retrain import CONFIG, retrain
-from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
+from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
+from espnet_shrink.espnet3.settings import SECTION, ShrinkSettings, read_section
 from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.proxy.features import extract, sampling_rate_hz
+from espnet_shrink.proxy.digest import config_digest
+from espnet_shrink.proxy.features import sampling_rate_hz
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.write import write_report
+from espnet_shrink.retraining import Retraining
 from espnet_shrink.rounds import run_rounds
-from espnet_shrink.search.space import full_space
-from espnet_shrink.stages import make_proxy, open_baseline, read_plan, search_ranks
+from espnet_shrink.stages import find_space, make_proxy, open_baseline, read_plan, search_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ LOGS = "shrink.out_dir"
 class ShrinkSystem(ASRSystem):
     """ESPnet3's ASR system with stages that compress the model of the training config.
 
-    They read the `shrink` section of the training config, in which
-    egs3/mini_an4/asr_shrink/conf/shrink.yaml explains every key, and call what the command line
-    of the same names calls. Every stage resumes, and does nothing when its result is there.
+    They read the `shrink` section of the training config, as in
+    egs3/mini_an4/asr_shrink/conf/shrink.yaml, and call what the command line of the same names
+    calls. Every stage resumes, and does nothing when its result is there.
     """
 
     stages: ClassVar[tuple[StageSpec, ...]] = (
@@ -68,8 +68,8 @@ class ShrinkSystem(ASRSystem):
                 settings.proxy.method, settings.proxy.seed,
             )  # fmt: skip
             logger.info(
-                "proxy set %s: %d utterances; the uncompressed model has WER %.2f CER %.2f on it",
-                made.folder, made.size, made.score.wer, made.score.cer,
+                "proxy set %s: %d utterances; the uncompressed model has %s on it",
+                made.folder, made.size, made.score,
             )  # fmt: skip
 
     def search(self, *args: Any, **kwargs: Any) -> None:
@@ -79,17 +79,20 @@ class ShrinkSystem(ASRSystem):
             settings, loaded = self._settings(), open_baseline(self.exp_dir)
             search, out = settings.search, settings.out_dir / "search"
             full = sum(p.numel() for p in loaded.model.parameters())
-            sites = survey(loaded.model).sites
+            rate = settings.rounds.start_rate(loaded.config)  # to be known before the search
+            retraining_config(
+                self._plain_config(), out.parent / "round1", 1, rate.value, settings.rounds.train
+            )
             found = search_ranks(
-                loaded, extract(loaded, settings.out_dir / "proxy"), settings.out_dir / "dev",
-                full_space(sites, search.min_rank), search,
+                loaded, settings.out_dir / "proxy", settings.out_dir / "dev",
+                find_space(loaded, settings.out_dir, search), search,
                 int(full / settings.rounds.first_goal()), out,
             )  # fmt: skip
             logger.info(
-                "plan %s: %.2fx (%d parameters), dev WER %.2f CER %.2f without retraining, "
+                "plan %s: %.2fx (%d parameters), dev %s without retraining, "
                 "by %s among %d plans",
-                out / "plan.yaml", full / found.params, found.params, found.dev_score.wer,
-                found.dev_score.cer, found.searcher, found.evaluations,
+                out / "plan.yaml", full / found.params, found.params, found.dev_score,
+                found.searcher, found.evaluations,
             )  # fmt: skip
 
     def shrink(self, *args: Any, **kwargs: Any) -> None:
@@ -102,10 +105,12 @@ class ShrinkSystem(ASRSystem):
                 loaded, out / "proxy", out / "dev", out, settings.rounds, settings.search,
                 first_plan=read_plan(out / "search" / "plan.yaml"),
                 retrain=functools.partial(retrain, self._plain_config()),
+                retraining=self._retraining(settings),
             )  # fmt: skip
             if outcome.final is None:
                 raise ShrinkError(
-                    f"no round kept dev WER within its limit (see {out}/round*/round.yaml): "
+                    f"no round kept dev {outcome.metric.upper()} within its limit "
+                    f"(see {out}/round*/round.yaml): "
                     "lower shrink.rounds.target, or raise shrink.rounds.epochs"
                 )
             logger.info(
@@ -135,6 +140,11 @@ class ShrinkSystem(ASRSystem):
 
     def _plain_config(self) -> dict[str, Any]:
         return dict(OmegaConf.to_container(self.training_config, resolve=True))  # type: ignore[arg-type]
+
+    def _retraining(self, settings: ShrinkSettings) -> Retraining:
+        """Known by its config: the data are what classes of the recipe make of it."""
+        config = {key: value for key, value in self._plain_config().items() if key != SECTION}
+        return Retraining("espnet3", config_digest(config), lambda: settings.rounds.train)
 
     def _settings(self) -> ShrinkSettings:
         return read_section(self._plain_config())

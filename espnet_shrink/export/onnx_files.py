@@ -17,7 +17,7 @@ import yaml
 
 from espnet_shrink.compat.graphs import Graph, graphs_of
 from espnet_shrink.compat.models import LoadedModel, espnet_version
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, working_on
 from espnet_shrink.export.folder import export_folder, sha256
 from espnet_shrink.files import write_atomically, write_text
 from espnet_shrink.proxy.features import sampling_rate_hz
@@ -57,7 +57,8 @@ def export_onnx(loaded: LoadedModel, out: Path, int8: bool) -> list[Path]:
         for graph in graphs:
             path = out / f"{graph.name}.onnx"
             if not path.exists():
-                with write_atomically(path) as beside:
+                what = f"{loaded.config}: writing {path}"
+                with working_on(what), write_atomically(path) as beside:
                     _trace(graph, beside)
                     _check(graph, beside)
             written.append(path)
@@ -67,7 +68,8 @@ def export_onnx(loaded: LoadedModel, out: Path, int8: bool) -> list[Path]:
             for path in list(written):
                 smaller = path.with_suffix(".int8.onnx")
                 if not smaller.exists():
-                    quantise(path, smaller)
+                    with working_on(f"quantising {path}"):
+                        quantise(path, smaller)
                 written.append(smaller)
         # Last: it marks an export as whole.
         if not (out / "meta.yaml").exists():

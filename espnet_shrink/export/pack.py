@@ -16,7 +16,7 @@ import yaml
 
 from espnet_shrink.compat.packing import pack_folder, rewrite_paths
 from espnet_shrink.compat.tasks import task_of
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, working_on
 from espnet_shrink.files import read_yaml
 from espnet_shrink.sources.source import Source, named_files
 
@@ -41,30 +41,31 @@ def pack(source: Source, archive: Path, documents: Mapping[str, str | Path]) -> 
     """
     if archive.suffix != ".zip":
         raise ShrinkError(f"{archive} must be called .zip: ESPnet tells archives by their names")
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".pack", dir=archive.parent))
-    try:
-        tree = beside / "tree"
-        name = source.config.absolute().parent.name
-        config = read_yaml(source.config)
-        prefix = task_of(config, source.config).packed_as
-        configs = {f"{prefix}_train_config": _add_config(source.config, f"exp/{name}", tree)}
-        checkpoint = f"exp/{name}/{source.checkpoint.name}"
-        files = {f"{prefix}_model_file": _add(source.checkpoint, checkpoint, tree)}
-        if source.lm_config is not None and source.lm_checkpoint is not None:
-            configs["lm_train_config"] = _add_config(source.lm_config, "exp/lm", tree)
-            lm_checkpoint = f"exp/lm/{source.lm_checkpoint.name}"
-            files["lm_file"] = _add(source.lm_checkpoint, lm_checkpoint, tree)
-        for document, content in documents.items():
-            if isinstance(content, Path):
-                _add(content, document, tree)
-            else:
-                (tree / document).write_text(content, encoding="utf-8")
-        packed = beside / archive.name
-        pack_folder(tree, configs, files, packed)
-        os.replace(packed, archive)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with working_on(f"packing {archive}"):
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".pack", dir=archive.parent))
+        try:
+            tree = beside / "tree"
+            name = source.config.absolute().parent.name
+            config = read_yaml(source.config)
+            prefix = task_of(config, source.config).packed_as
+            configs = {f"{prefix}_train_config": _add_config(source.config, f"exp/{name}", tree)}
+            checkpoint = f"exp/{name}/{source.checkpoint.name}"
+            files = {f"{prefix}_model_file": _add(source.checkpoint, checkpoint, tree)}
+            if source.lm_config is not None and source.lm_checkpoint is not None:
+                configs["lm_train_config"] = _add_config(source.lm_config, "exp/lm", tree)
+                lm_checkpoint = f"exp/lm/{source.lm_checkpoint.name}"
+                files["lm_file"] = _add(source.lm_checkpoint, lm_checkpoint, tree)
+            for document, content in documents.items():
+                if isinstance(content, Path):
+                    _add(content, document, tree)
+                else:
+                    (tree / document).write_text(content, encoding="utf-8")
+            packed = beside / archive.name
+            pack_folder(tree, configs, files, packed)
+            os.replace(packed, archive)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return Packed(archive, archive.stat().st_size / 2**20)
 
 

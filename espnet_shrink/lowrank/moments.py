@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +24,12 @@ class Activations:
         moments: site -> (in, in), the mean of x x^T over its inputs x.
         uses: weight name -> input vectors (for a convolution: output positions) it met. Looking a
             row up is no use of an embedding, as nothing is multiplied.
-        calls: weight name -> calls of its module in which it met them.
+        calls: weight name -> input vectors that it met at a time -> how often it met so many.
     """
 
     moments: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, Counter[int]] = field(default_factory=dict)
 
 
 def collect(model: nn.Module, sites: Sequence[Site], run: Callable[[], None]) -> Activations:
@@ -103,7 +104,7 @@ class _Watcher:
         self.first_names = first_names
         self.totals: dict[str, Tensor] = {}
         self.uses: dict[str, int] = {}
-        self.calls: dict[str, int] = {}
+        self.calls: dict[str, Counter[int]] = {}
 
     def watch_for(self, module: nn.Module) -> Watch | None:
         if is_low_rank(module):
@@ -140,7 +141,7 @@ class _Watcher:
             first = self.first_names.get(join(path, form.format(name)))
             if first is not None:
                 self.uses[first] = self.uses.get(first, 0) + uses
-                self.calls[first] = self.calls.get(first, 0) + 1
+                self.calls.setdefault(first, Counter())[uses] += 1
                 return
 
     def _linear(self, call: _Call) -> None:

@@ -15,12 +15,15 @@ from espnet_shrink.plan import DENSE, Plan, Rank
 
 @dataclass
 class _Owner:
-    """A dense module with sites: its places in the model, and the ranks it has now."""
+    """A dense module with sites: its places in the model, and the ranks it has now.
+
+    The ranks are None where a change was cut off.
+    """
 
     dense: nn.Module
     paths: list[str] = field(default_factory=list)
     sites: dict[str, str] = field(default_factory=dict)  # own name of a weight -> site
-    ranks: dict[str, Rank] = field(default_factory=dict)
+    ranks: dict[str, Rank] | None = None
 
 
 class Replanner:
@@ -65,6 +68,7 @@ class Replanner:
                 if isinstance(rank, int)
             }
             module = low_rank_twin(owner.dense, factors) if factors else owner.dense
+            owner.ranks = None
             for view in self.views:
                 for path in owner.paths:
                     parent, _, name = path.rpartition(".")

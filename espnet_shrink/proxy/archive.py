@@ -23,6 +23,12 @@ def split_entry(entry: str) -> tuple[str, int] | None:
     return path, int(offset)
 
 
+def audio_file(entry: str) -> str:
+    """The file of an entry of wav.scp: of ARCHIVE:OFFSET the archive."""
+    archive = split_entry(entry)
+    return entry if archive is None else archive[0]
+
+
 @contextlib.contextmanager
 def open_audio(entry: str) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """An audio file or an entry of an archive, of which only the header is read so far.

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import humanfriendly
+import numpy as np
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.text import text_codec
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.compat.references import scored_texts
+from espnet_shrink.compat.text import Prompt, text_codec
+from espnet_shrink.errors import ShrinkError, working_on
+from espnet_shrink.metric import Metric, metric_of
+from espnet_shrink.proxy.decoders import check_decoders
 from espnet_shrink.proxy.encoder import features_of
 from espnet_shrink.proxy.kaldi import Utterance, evenly_spaced, read_audio, read_folder
 from espnet_shrink.proxy.short import empty_too_short, frontend_output
@@ -22,36 +28,38 @@ class FeatureSet:
     """Utterances with what the encoder is given.
 
     Attributes:
-        utterances: N of them.
+        utterances: N of them; none of noise.
         features: N normalised features, (frames, dims) each, or audio where the model has no
             frontend; without frames where an utterance is too short for the model.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
+        references: N reference texts, as they are scored: cleaned, without tags.
+        metric: the error rate that decides on such texts.
+        prompts: N, what decoding starts from.
     """
 
     utterances: Sequence[Utterance]
     features: Sequence[torch.Tensor]
     tokens: Sequence[Sequence[int]]
     seconds: Sequence[float]
+    references: Sequence[str] = ()
+    metric: Metric = "wer"
+    prompts: Sequence[Prompt] = ()
 
     @property
     def audio_s(self) -> float:
         """Seconds of audio in all."""
         return sum(self.seconds)
 
-    @property
-    def references(self) -> list[str]:
-        """The N reference texts."""
-        return [evenly_spaced(utterance.text) for utterance in self.utterances]
-
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
-        return FeatureSet(
-            self.utterances[:count],
-            self.features[:count],
-            self.tokens[:count],
-            self.seconds[:count],
-        )
+        return self._at(range(min(count, len(self.features))))
+
+    def spread(self, count: int) -> FeatureSet:
+        """At most `count` utterances, from the shortest to the longest in equal strides."""
+        order = np.argsort(self.seconds, kind="stable")
+        strides = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+        return self._at(sorted(order[strides].tolist()))
 
     def heard(self) -> FeatureSet:
         """Only the utterances that are long enough for the model.
@@ -72,13 +80,20 @@ class FeatureSet:
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
-        keep = [i for i, u in enumerate(self.utterances) if u.name in names]
+        return self._at([i for i, u in enumerate(self.utterances) if u.name in names])
+
+    def decided_by(self, metric: Metric) -> FeatureSet:
+        """The same, with the error rate that another set has chosen for the whole run."""
+        return dataclasses.replace(self, metric=metric)
+
+    def _at(self, keep: Sequence[int]) -> FeatureSet:
+        def of(values: Sequence[Any]) -> list[Any]:
+            return [values[i] for i in keep] if values else []
+
         return FeatureSet(
-            [self.utterances[i] for i in keep],
-            [self.features[i] for i in keep],
-            [self.tokens[i] for i in keep],
-            [self.seconds[i] for i in keep],
-        )
+            of(self.utterances), of(self.features), of(self.tokens), of(self.seconds),
+            of(self.references), self.metric, of(self.prompts),
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -89,26 +104,36 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: a language model; bad folder, audio or sampling rate; nothing long enough.
+        ShrinkError: nothing that can be decoded; no tokenizer; bad folder, audio, sampling
+            rate, text or tags; nothing long enough.
     """
-    if loaded.task.name == "lm":
-        raise ShrinkError(
-            f"{loaded.config} is a language model: plans are scored by recognition errors, so give "
-            "a model that recognises speech"
-        )
+    check_decoders(loaded)
     utterances = read_folder(folder)
     rate_hz = sampling_rate_hz(loaded)
-    codec = text_codec(loaded)
-    features, tokens, seconds = [], [], []
+    with working_on(f"{loaded.config}: its tokenizer"):
+        codec = text_codec(loaded)
+    texts = scored_texts(vars(loaded.args), loaded.config)
+    features, seconds, wanted = [], [], []
+    for utterance in utterances:
+        with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
+            wanted.append(codec.reference(utterance.text))
+    references = [evenly_spaced(texts.reference(reference.text)) for reference in wanted]
+    if not any(references):
+        raise ShrinkError(
+            f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
+            "give texts in the language of the model"
+        )
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
         features.append(
             frontend_output(lambda x: encoder_input(loaded, x), samples, rate_hz, utterance)
         )
-        tokens.append(codec.to_ids(utterance.text))
     features = empty_too_short(loaded.model, utterances, features, rate_hz)
-    return FeatureSet(utterances, features, tokens, seconds)
+    return FeatureSet(
+        utterances, features, [r.tokens for r in wanted], seconds, references,
+        metric_of(references), [r.prompt for r in wanted],
+    )  # fmt: skip
 
 
 def sampling_rate_hz(loaded: LoadedModel) -> int:

@@ -13,7 +13,7 @@ import soundfile
 
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_text
-from espnet_shrink.proxy.archive import open_audio, split_entry
+from espnet_shrink.proxy.archive import audio_file, open_audio, split_entry
 
 LONGEST_FRAMES = 2**40  # a header that says more does not know
 
@@ -143,8 +143,7 @@ def read_folder(folder: str | Path) -> list[Utterance]:
                 f"{data}/wav.scp: {name} is a pipe, and commands of a data folder are not run: "
                 "write what it gives to a file, as ESPnet's format_wav_scp.py does"
             )
-        archive = split_entry(entry)
-        if not Path(archive[0] if archive else entry).is_file():
+        if not Path(audio_file(entry)).is_file():
             raise ShrinkError(f"{data}/wav.scp: audio of {name} is missing: {entry}")
         if not text[name]:
             raise ShrinkError(f"{data}/text: {name} has no text: add it or drop the utterance")

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import jinja2
 
+from espnet_shrink.compat.criterion import model_name
+from espnet_shrink.compat.models import find_model
 from espnet_shrink.files import write_text
 from espnet_shrink.report import plots, tables
 from espnet_shrink.report.results import Results
-
-# The checkpoint that ESPnet recipes decode with unless told otherwise.
-MODEL_FILE = "valid.acc.ave.pth"
 
 TEMPLATE = """\
 {%- macro table(t) -%}
@@ -56,7 +55,8 @@ summary { cursor: pointer; color: #0072B2; }
 <h2>Results</h2>
 {{ table(main) }}
 <ul class="notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
-<p><img alt="WER against parameters by round" src="data:image/png;base64,{{ wer_png }}"></p>
+<p><img alt="{{ results.metric | upper }} against parameters by round"
+src="data:image/png;base64,{{ wer_png }}"></p>
 {% if results.variants -%}
 <h2>The final model in other forms</h2>
 {{ table(variants) }}
@@ -118,10 +118,16 @@ def report_html(results: Results, out_dir: str | os.PathLike[str]) -> Path:
         wer_png=_base64(out / "wer.png"),
         ranks_png=_base64(out / "ranks.png"),
         exp=repr(results.final.exp),
-        model_file=MODEL_FILE,
+        model_file=_model_file(out / results.final.exp),
     )
     write_text(out / "report.html", page)
     return out / "report.html"
+
+
+def _model_file(exp: Path) -> str:
+    """The checkpoint to decode with; a report may stand without its model."""
+    config = exp / "config.yaml"
+    return find_model(exp)[1].name if config.exists() else model_name({})
 
 
 def _base64(path: Path) -> str:

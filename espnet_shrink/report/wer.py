@@ -13,7 +13,9 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_shrink.compat.references import AS_THEY_ARE, ScoredTexts
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.metric import Metric, without_spaces
 from espnet_shrink.proxy.kaldi import evenly_spaced
 
 
@@ -60,10 +62,19 @@ class Scores:
         return self.characters.rate
 
 
-def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Scores:
+def score(
+    ref: Mapping[str, str],
+    hyp: Mapping[str, str],
+    texts: ScoredTexts = AS_THEY_ARE,
+    metric: Metric = "wer",
+) -> Scores:
     """Score hypotheses against references; both map utterance ids to texts.
 
     All of the hypothesis of an utterance with an empty reference is inserted.
+
+    Args:
+        texts: what is done to both before; what a reference loses by that counts no error.
+        metric: with "cer", spaces between characters of unspaced scripts do not count.
 
     Raises:
         ShrinkError: no words in any reference, or other ids in `hyp` than in `ref`.
@@ -76,10 +87,16 @@ def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Scores:
     utterances = tuple(sorted(ref))
     words, characters = [], []
     for utterance in utterances:
-        reference, hypothesis = (evenly_spaced(texts[utterance]) for texts in (ref, hyp))
+        pair = texts.reference(ref[utterance]), texts.hypothesis(hyp[utterance])
+        reference, hypothesis = map(evenly_spaced, pair)
+        if metric == "cer":
+            reference, hypothesis = without_spaces(reference), without_spaces(hypothesis)
         words.append(_errors_and_length(jiwer.process_words(reference, hypothesis)))
         characters.append(_errors_and_length(jiwer.process_characters(reference, hypothesis)))
-    return Scores(utterances, _counts(words), _counts(characters))
+    scores = Scores(utterances, _counts(words), _counts(characters))
+    if not scores.words.lengths.any():
+        raise ShrinkError("nothing is left of any reference text once the config has cleaned it")
+    return scores
 
 
 def bootstrap_interval(
@@ -92,7 +109,9 @@ def bootstrap_interval(
     ICASSP 2004).
     """
     drawn = _draws(len(counts.errors), seed, resamples)
-    return _middle(100 * (drawn @ counts.errors) / (drawn @ counts.lengths), level)
+    # A draw of utterances that are all empty once cleaned has no length.
+    lengths = np.maximum(drawn @ counts.lengths, 1)
+    return _middle(100 * (drawn @ counts.errors) / lengths, level)
 
 
 def paired_interval(

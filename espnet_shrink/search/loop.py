@@ -10,12 +10,10 @@ from tqdm import tqdm
 from espnet_shrink.search.evaluate import Evaluator, ScoreAll, Spent
 from espnet_shrink.search.narrow import narrowed, share_left
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.searchers import Searcher, searcher_of
+from espnet_shrink.search.searchers import SCAN_SHARE, Searcher, check_evaluations, searcher_of
 from espnet_shrink.search.searchers.scan import scan
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.trial import SearchResult
-
-SCAN_SHARE = 0.3  # of the evaluations
 
 
 def run_search(
@@ -33,9 +31,11 @@ def run_search(
     early. A searcher of your own must propose the same plans for the same settings and scores.
 
     Raises:
-        ShrinkError: a searcher whose package is not installed, or a damaged log.
+        ShrinkError: too few evaluations, a package that is not installed, or a damaged log.
     """
-    search = search or searcher_of(settings.searcher)
+    if search is None:
+        check_evaluations(settings, problem.space)
+        search = searcher_of(settings.searcher)
     with tqdm(
         total=settings.evaluations, desc="rank search", unit="plan", disable=quiet, mininterval=1.0
     ) as bar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.settings import require
@@ -22,6 +22,8 @@ class SearchSettings:
     evaluations: int = 100
     decomposition: str = "whitened"
     min_rank: int = 4
+    min_rank_share: float = 0.0
+    keep_dense: list[str] = field(default_factory=list)
     rank_multiple: int = 1
     site_limit: float = math.inf
     finalists: int = 10
@@ -37,6 +39,15 @@ class SearchSettings:
             require(value in known, f"unknown {name} {value}: choose of {', '.join(known)}")
         for name in ("evaluations", "min_rank", "rank_multiple", "finalists"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        require(
+            0.0 <= self.min_rank_share <= 1.0,
+            f"min_rank_share must be from 0 to 1, not {self.min_rank_share:g}",
+        )
+        for pattern in self.keep_dense:
+            require(
+                isinstance(pattern, str) and bool(pattern.strip()),
+                f"keep_dense must hold patterns of site names such as ctc*, not {pattern!r}",
+            )
         require(self.rollouts >= 2, "rollouts must be at least 2: they are compared")
         require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
         require(self.site_limit >= 0, "site_limit must not be negative")

@@ -62,6 +62,6 @@ def only_faster(space: SearchSpace, speed: SpeedLimit) -> SearchSpace:
     kept = {}
     for site in speed.latency.prices.sites:
         low, high = space.ranges[site.name]
-        slower = low != DENSE and int(low) > speed.break_evens[site.name]
+        slower = low != DENSE and high == DENSE and int(low) > speed.break_evens[site.name]
         kept[site.name] = (DENSE, DENSE) if slower else (low, high)
     return SearchSpace(kept)

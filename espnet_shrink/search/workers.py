@@ -1,17 +1,19 @@
 """Scores from worker processes: of this machine, or of a cluster that Dask knows.
 
 Dask keeps the workers alive: one that dies is started anew, and what it was to score is scored
-again. A score is the same wherever it is computed, so the number of workers changes no plan.
+again. A score is the same wherever it is computed, so the number of workers changes no plan: every
+search has scorers of its own, and every task has one for itself while it runs, whatever the number
+of a worker's threads and of the searches that share it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import queue
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import torch
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.errors import ShrinkError
@@ -21,7 +23,6 @@ from espnet_shrink.proxy.features import FeatureSet
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.evaluate import ScoreAll
 
-NAME = "espnet_shrink_scorer"
 DEATHS = 3  # of workers at one plan, before it is the plan that is to blame
 TIMEOUT_S = 20
 
@@ -57,44 +58,80 @@ def scores(
             each. An address: the workers of the Dask scheduler there.
 
     Raises:
-        ShrinkError: bad `workers`, no Dask, or no scheduler.
+        ShrinkError: bad `workers`, no Dask, no scheduler, no worker, or one that cannot score.
     """
     if workers is None:
         yield Scorer(loaded, data, decompositions).score_all
         return
     with _client(workers) as client:
-        from distributed import WorkerPlugin
+        name = f"espnet_shrink {uuid.uuid4()}"
+        materials = (loaded, data, dict(decompositions))
+        with _registered(client, name, materials, workers):
 
-        kind = type("Plugin", (_Plugin, WorkerPlugin), {})
-        client.register_plugin(kind((loaded, data, dict(decompositions))), name=NAME)
+            def score_all(plans: Sequence[Plan]) -> Iterator[Score]:
+                for future in client.map(_score, plans, search=name, pure=False):
+                    with _in_one_line(workers):
+                        score = future.result()
+                    yield score
 
-        def score_all(plans: Sequence[Plan]) -> Iterator[Score]:
-            for future in client.map(_score, plans, pure=False):
-                yield future.result()
+            yield score_all
 
-        yield score_all
+
+Materials = tuple[LoadedModel, FeatureSet, dict[str, Decomposition]]
 
 
 class _Plugin:
-    """Gives every worker, also one that is started anew, a scorer of its own."""
+    """What every worker has of one search, also one that is started anew: scorers that are free."""
 
-    name = NAME
-
-    def __init__(self, materials: tuple[LoadedModel, FeatureSet, dict[str, Decomposition]]) -> None:
+    def __init__(self, materials: Materials) -> None:
         self.materials = materials
 
     def setup(self, worker: Any) -> None:
-        torch.set_num_threads(1)
-        worker.espnet_shrink_scorer = Scorer(*self.materials)
+        self.free: queue.SimpleQueue[Scorer] = queue.SimpleQueue()
+
+    def score(self, plan: Plan) -> Score:
+        """Score a plan by a scorer that no other task has, on one core."""
+        try:
+            scorer = self.free.get_nowait()
+        except queue.Empty:
+            scorer = Scorer(*self.materials, cores=1)
+        score = scorer.score(plan)
+        self.free.put(scorer)
+        return score
 
 
-def _score(plan: Plan) -> Score:
+def _score(plan: Plan, search: str) -> Score:
     from distributed import get_worker
 
-    torch.set_num_threads(1)  # a setting of the thread
-    worker: Any = get_worker()
-    score: Score = worker.espnet_shrink_scorer.score(plan)
+    plugin: Any = get_worker().plugins[search]
+    score: Score = plugin.score(plan)
     return score
+
+
+@contextlib.contextmanager
+def _registered(client: Any, name: str, materials: Materials, workers: str) -> Iterator[None]:
+    from distributed import WorkerPlugin
+
+    kind = type("Plugin", (_Plugin, WorkerPlugin), {})
+    with _in_one_line(workers):
+        client.register_plugin(kind(materials), name=name)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # workers that are gone have nothing to forget
+            client.unregister_worker_plugin(name)
+
+
+@contextlib.contextmanager
+def _in_one_line(workers: str) -> Iterator[None]:
+    """What goes wrong on a worker, whatever it is."""
+    try:
+        yield
+    except ShrinkError:
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ShrinkError(f"--workers {workers}: a worker cannot score: {text[:300]}") from error
 
 
 @contextlib.contextmanager
@@ -115,4 +152,11 @@ def _client(workers: str) -> Iterator[Any]:
             client = Client(where, timeout=TIMEOUT_S)
         except (OSError, ValueError) as error:
             raise ShrinkError(f"no Dask scheduler answers at {workers}") from error
-        yield stack.enter_context(client)
+        stack.enter_context(client)
+        try:
+            client.wait_for_workers(1, timeout=TIMEOUT_S)
+        except TimeoutError as error:
+            raise ShrinkError(
+                f"the Dask scheduler at {workers} has no worker: start one (dask worker {workers})"
+            ) from error
+        yield client

@@ -36,7 +36,7 @@ def open_source(model: str, folder: Path, checkpoint: str | None = None) -> Sour
     if path.is_dir():
         return describe(model, *find_model(path, checkpoint))
     if path.is_file() and path.suffix in CONFIGS:
-        return describe(model, path, find_checkpoint(path.parent, checkpoint))
+        return describe(model, path, find_checkpoint(path, checkpoint))
     if checkpoint is not None:
         raise ShrinkError(f"{model} says itself which checkpoint it means: leave out {checkpoint}")
     if path.is_file() and path.suffix in CHECKPOINTS:

@@ -62,6 +62,9 @@ def named_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     values = {
         # Of other types of tokens it is the name of a model elsewhere.
         "bpemodel": config.get("bpemodel") if config.get("token_type") == "bpe" else None,
+        "src_bpemodel": config.get("src_bpemodel")
+        if config.get("src_token_type") == "bpe"
+        else None,
         "stats_file": conf.get("stats_file") if isinstance(conf, dict) else None,
         "non_linguistic_symbols": config.get("non_linguistic_symbols"),
     }

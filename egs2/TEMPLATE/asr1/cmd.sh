@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # How jobs are run: CMD [--gpu N] [--mem SIZE] [--num_threads N] [--name NAME] [JOB=1:N] LOG COMMAND...
 # Without ESPnet there is one way, on this machine. In an ESPnet checkout its other backends work
 # as well: take its cmd.sh instead of this one.

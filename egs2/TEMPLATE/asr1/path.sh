@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The environment of a recipe; sourced in the recipe's folder.
 MAIN_ROOT=$PWD/../../..
 
@@ -15,5 +16,6 @@ fi
 
 # Last, so that a recipe can overrule the above.
 if [ -f local/path.sh ]; then
+    # shellcheck source=/dev/null  # the recipe's own
     . local/path.sh
 fi

@@ -21,12 +21,16 @@ ngpu=              # GPUs for training; empty: 1 if there is one, else 0
 nj=$(nproc)        # parallel jobs
 inference_nj=$(nproc)  # parallel decoding jobs
 asr_config=        # training config; empty: conf/train_asr_rnn.yaml, for librispeech conf/train_asr_rnn_librispeech.yaml
-inference_config=${recipe}/conf/decode_asr.yaml
-inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config
-inference_asr_model=valid.acc.ave.pth  # model file in ASR_EXP, and in the folders of the rounds
-train_set=         # names of the sets; empty: those of the corpus
+inference_config=  # empty: conf/decode_asr.yaml; with --asr_task asr_transducer or --use_maskctc true, which do
+                   #   not know its keys, ESPnet's defaults
+inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config, or "inference"
+inference_asr_model=  # model file in ASR_EXP, and in the folders of the rounds that have it; empty: what the
+                   #   config of each of them chooses (best_model_criterion)
+train_set=         # names of the sets; empty: those of the corpus. Of librispeech any parts: train_clean_5 (of
+                   #   Mini LibriSpeech), or "train_clean_100 train_clean_360" for one set of both
 valid_set=         #   dev data, on which everything is chosen
 test_sets=         #   decoded for the report
+local_data_opts=   # more options for local/data.sh, such as "--download true"
 dumpdir=dump       # formatted data
 expdir=exp         # models made here
 asr_exp=           # experiment folder of the model; empty: EXPDIR/asr_CORPUS_CONFIG, trained in stage 11
@@ -43,8 +47,9 @@ seed=0             # of the proxy set and the searches
 nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
 
 own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config inference_tag
-     inference_asr_model train_set valid_set test_sets dumpdir expdir asr_exp download_model shrink_exp
+     inference_asr_model train_set valid_set test_sets local_data_opts dumpdir expdir asr_exp download_model shrink_exp
      target rounds_config search_config proxy_size workers seed nbpe"
+own=${own//$'\n'/ }
 command="$0 $*"
 others=()
 while [ $# -gt 0 ]; do
@@ -55,12 +60,20 @@ while [ $# -gt 0 ]; do
     fi
     case "$1" in --*) ;; *) fail "unexpected argument $1: options start with --; see --help" ;; esac
     [ $# -ge 2 ] || fail "option $1 needs a value"
-    if [[ " $(echo ${own}) " == *" ${name} "* ]]; then printf -v "${name}" '%s' "$2"; else others+=("$1" "$2"); fi
+    if [[ " ${own} " == *" ${name} "* ]]; then printf -v "${name}" '%s' "$2"; else others+=("$1" "$2"); fi
     shift 2
 done
 for name in stage stop_stage; do
     [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || fail "--${name} takes a stage number, not '${!name}'"
 done
+
+# option NAME: the value that is given for an option of asr.sh.
+option() {
+    local i
+    for ((i = ${#others[@]} - 2; i >= 0; i -= 2)); do
+        if [ "${others[i]//-/_}" = "__$1" ]; then echo "${others[i + 1]}"; break; fi
+    done
+}
 
 at_home() { [ "${recipe}" -ef . ]; }  # or in another recipe's folder
 if at_home; then
@@ -73,7 +86,11 @@ if at_home; then
             log "No LibriSpeech is configured (LIBRISPEECH= in db.sh is empty): using the embedded corpus."
         fi
     fi
+    train_set=${train_set// /+} valid_set=${valid_set// /+}  # of several parts one set
     . local/sets.sh
+    # What is made of another training set has folders of its own: tokens, statistics, the model.
+    tag=${corpus} lang=en
+    if [ "${train_set}" != "${default_train_set}" ]; then tag+=_${train_set} lang+=_${train_set}; fi
     default_config=conf/train_asr_rnn.yaml
     [ "${corpus}" != librispeech ] || default_config=conf/train_asr_rnn_librispeech.yaml
     asr_config=${asr_config:-${default_config}}
@@ -90,8 +107,13 @@ else
         [ -n "${!name}" ] || fail "give --${name}: in another recipe's folder it has no default"
     done
     corpus=${corpus:-$(basename "$(dirname "${PWD}")")}
+    tag=${corpus}
 fi
-[ -f "${inference_config}" ] || fail "no such file: ${inference_config} (--inference_config)"
+if [ -z "${inference_config}" ] && [ "$(option asr_task)" != asr_transducer ] && [ "$(option use_maskctc)" != true ]; then
+    inference_config=${recipe}/conf/decode_asr.yaml
+fi
+[ -z "${inference_config}" ] || [ -f "${inference_config}" ] \
+    || fail "no such file: ${inference_config} (--inference_config)"
 if [ -z "${ngpu}" ]; then
     ngpu=0
     if nvidia-smi -L > /dev/null 2>&1; then ngpu=1; fi
@@ -101,31 +123,66 @@ if [ -n "${asr_exp}" ] && [ ! -f "${asr_exp}/config.yaml" ] && [ "${stage}" -gt 
     fail "no trained model in ${asr_exp}: it has no config.yaml (--asr_exp)"
 fi
 if [ -n "${download_model}" ]; then
-    tag=${download_model}
-    if [ -f "${tag}" ]; then tag=$(basename "${tag}" | sed -E 's/\.(zip|t[gbx]z2?|tar(\.[a-z0-9]+)?)$//'); fi
-    asr_exp=${expdir}/${tag// /_}
+    name=${download_model}
+    if [ -f "${name}" ]; then name=$(basename "${name}" | sed -E 's/\.(zip|t[gbx]z2?|tar(\.[a-z0-9]+)?)$//'); fi
+    asr_exp=${expdir}/${name// /_}
 fi
-asr_exp=${asr_exp:-${expdir}/asr_${corpus}_$(basename "${asr_config}" .yaml)}
+asr_exp=${asr_exp:-${expdir}/asr_${tag}_$(basename "${asr_config}" .yaml)}
 shrink_exp=${shrink_exp:-${asr_exp}_shrink}
-inference_tag=${inference_tag:-$(basename "${inference_config}" .yaml)}
+inference_tag=${inference_tag:-$(basename "${inference_config:-inference}" .yaml)}
+if [ -n "${inference_asr_model}" ] && [ "${stage}" -gt 11 ] && [ -z "${download_model}" ]; then
+    [ -e "${asr_exp}/${inference_asr_model}" ] \
+        || fail "no such file: ${asr_exp}/${inference_asr_model} (--inference_asr_model)"
+fi
 
 asr_opts=(
     --ngpu "${ngpu}" --nj "${nj}" --inference_nj "${inference_nj}" --use_lm false
-    --python "python3 -m espnet_shrink.run" --dumpdir "${dumpdir}" --expdir "${expdir}"
+    --python "python3 -m espnet_shrink.run --debug" --dumpdir "${dumpdir}" --expdir "${expdir}"
     --valid_set "${valid_set}" --test_sets "${test_sets}" --asr_exp "${asr_exp}"
     --inference_config "${inference_config}" --inference_tag "${inference_tag}"
-    --inference_asr_model "${inference_asr_model}"
 )
 if at_home; then
+    data_opts="--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed} --train_set ${train_set}"
+    data_opts+=" --valid_set ${valid_set} --test_sets ${test_sets//[[:space:]]/,} ${local_data_opts}"
     asr_opts+=(
-        --lang en --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac
-        --local_data_opts "--corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --seed ${seed}"
-        --train_set "${train_set}" --asr_stats_dir "${expdir}/asr_stats_${corpus}"
+        --lang "${lang}" --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac
+        --local_data_opts "${data_opts}"
+        --train_set "${train_set}" --asr_stats_dir "${expdir}/asr_stats_${tag}"
     )
 else
     asr_opts+=(--skip_train true)
 fi
 asr_opts+=(${others[@]+"${others[@]}"})
+
+# The folder of the formatted data.
+data_root=$(option feats_type)
+data_root=${dumpdir}/${data_root:-raw}
+formatted() { [ -s "${data_root}/$1/text" ] || [ -s "${data_root}/$1_sp/text" ]; } # _sp: with other speeds
+if at_home; then
+    for name in "${train_set}" "${valid_set}" ${test_sets}; do
+        formatted "${name}" || check_sets "${name}"
+    done
+fi
+
+# Data first: stages 6 and on need what stages 1-5 leave.
+runs() { [ "${stage}" -le "$2" ] && [ "${stop_stage}" -ge "$1" ]; } # any of the stages $1 to $2
+needed=("${valid_set}")
+if { [ -z "${download_model}" ] && runs 6 11; } || { [ -n "${download_model}" ] && runs 19 19; }; then
+    needed+=("${train_set}")
+fi
+# shellcheck disable=SC2206  # several names
+if runs 12 13 || runs 20 21; then needed+=(${test_sets}); fi
+missing=()
+for name in "${needed[@]}"; do
+    formatted "${name}" || missing+=("${name}")
+done
+if [ "${stage}" -gt 5 ] && [ "${#missing[@]}" -gt 0 ]; then
+    if ! at_home; then
+        fail "no ${data_root}/${missing[0]}/text: run this folder's own recipe first (--dumpdir, --valid_set, --test_sets)"
+    fi
+    [ "${corpus}" = mini ] || fail "corpus ${corpus} is not prepared (no ${data_root}/${missing[0]}):" \
+        "run ./run.sh --corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --stage 1 first, with the same sets"
+fi
 
 # Stages die with this script, even at kill -9, so that the next run finds nobody at work.
 tied=()
@@ -142,28 +199,39 @@ if [ -n "${download_model}" ]; then
         python3 -W ignore -m espnet_shrink.cli unpack "${download_model}" --out "${asr_exp}"
     )
     [ ! -d "${asr_exp}/lm" ] || asr_opts+=(--lm_exp "${asr_exp}/lm")
-    train_data=${dumpdir}/raw/${train_set}  # its config names its authors' data
+    train_data=${data_root}/${train_set}  # its config names its authors' data
 fi
 
-# Data first: stages 6 and on need what stages 1-5 leave.
-if [ "${stage}" -gt 5 ] && [ ! -s "${dumpdir}/raw/${valid_set}/text" ]; then
-    if ! at_home; then
-        fail "no ${dumpdir}/raw/${valid_set}/text: run this folder's own recipe first (--dumpdir, --valid_set)"
-    elif [ "${corpus}" = mini ]; then
-        log "The embedded corpus is not prepared yet: running stages 1 to 5 first."
-        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage 1 --stop_stage 5
-    else
-        fail "corpus ${corpus} is not prepared (no ${dumpdir}/raw/${valid_set}):" \
-            "run ./run.sh --corpus ${corpus}${digits_dir:+ --digits_dir ${digits_dir}} --stage 1 first"
+if [ "${stage}" -gt 5 ] && [ "${#missing[@]}" -gt 0 ]; then
+    log "Not prepared yet: ${missing[*]}. Running stages 1 to 5 first."
+    ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage 1 --stop_stage 5
+fi
+
+# choose_model: the checkpoint that stages 11 to 15 read, as given or as the config of a training says.
+model=()
+choose_model() {
+    local name=${inference_asr_model}
+    if [ -z "${name}" ] && [ -f "${asr_exp}/config.yaml" ]; then
+        name=$(. ./path.sh > /dev/null && python3 -W ignore "${recipe}/local/checkpoints.py" "${asr_exp}") || return
     fi
+    [ -z "${name}" ] || model=(--inference_asr_model "${name}")
+}
+if [ "${stage}" -le 11 ]; then
+    choose_model 2> /dev/null || true # a training that was cut off may have none yet
+    ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" ${model[@]+"${model[@]}"} \
+        --stage "${stage}" --stop_stage "$((stop_stage < 11 ? stop_stage : 11))"
 fi
 # Also with --stage 16 and on, where it runs nothing: it refuses options that it does not know.
-${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --stage "${stage}" --stop_stage "$((stop_stage < 15 ? stop_stage : 15))"
+if [ "${stage}" -gt 11 ] || [ "${stop_stage}" -gt 11 ]; then
+    [ "${stage}" -gt 15 ] || choose_model
+    ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" ${model[@]+"${model[@]}"} \
+        --stage "$((stage > 12 ? stage : 12))" --stop_stage "$((stop_stage < 15 ? stop_stage : 15))"
+fi
 
 if [ "${stop_stage}" -ge 16 ]; then
     ${tied[@]+"${tied[@]}"} "${recipe}/local/shrink.sh" --stage "${stage}" --stop_stage "${stop_stage}" --ngpu "${ngpu}" \
         --corpus "${corpus}" --asr_exp "${asr_exp}" --shrink_exp "${shrink_exp}" \
-        --data_root "${dumpdir}/raw" --valid_set "${valid_set}" --test_sets "${test_sets}" \
+        --data_root "${data_root}" --valid_set "${valid_set}" --test_sets "${test_sets}" \
         --inference_tag "${inference_tag}" --inference_asr_model "${inference_asr_model}" \
         --train_data "${train_data}" --target "${target}" --rounds_config "${rounds_config}" --search_config "${search_config}" \
         --proxy_size "${proxy_size}" --workers "${workers}" --seed "${seed}" --run_command "${command}" \

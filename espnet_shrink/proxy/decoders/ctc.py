@@ -9,16 +9,18 @@ import torch
 
 from espnet_shrink.compat.text import Prompt
 
+BLANK = 0  # of ESPnet's CTC loss, also where the blank of a transducer is another
+
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompt: Prompt
+    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """Best path: the best symbol of each frame, repeats merged, blanks dropped."""
     best = model.ctc.argmax(encoded)
     result = []
     for path, length in zip(best, lengths.tolist(), strict=True):
         merged = torch.unique_consecutive(path[:length])
-        result.append(merged[merged != model.blank_id].tolist())
+        result.append(merged[merged != BLANK].tolist())
     return result
 
 

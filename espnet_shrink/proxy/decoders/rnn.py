@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from espnet_shrink.compat.text import Prompt
 
+BATCHED = {
+    "NoAtt", "AttDot", "AttAdd", "AttLoc", "AttLoc2D", "AttLocRec", "AttCov", "AttCovLoc",
+    "AttMultiHeadDot", "AttMultiHeadAdd", "AttMultiHeadLoc", "AttMultiHeadMultiResLoc",
+}  # fmt: skip
+
+
+def can_batch(decoder: Any) -> bool:
+    """Whether `greedy` knows the state of a decoder's attention; others go one at a time."""
+    return type(decoder).__name__ == "RNNDecoder" and type(decoder.att_list[0]).__name__ in BATCHED
+
+
+def _kept(state: Any, rows: torch.Tensor, frames: int) -> Any:
+    """Only some rows of the state of an attention, and only the first frames.
+
+    Args:
+        state: weights (B, T) or (B, window, T); a list of them (of heads, or of the steps so far);
+            or, with a recurrent attention, a pair of them and of its state (B, dims) each.
+    """
+    if isinstance(state, tuple):
+        weights, memory = state
+        return _kept(weights, rows, frames), tuple(each[rows] for each in memory)
+    if isinstance(state, list):
+        return [_kept(each, rows, frames) for each in state]
+    return state[rows][..., :frames]
+
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompt: Prompt
+    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """The best token at each step of an RNN decoder, until its end symbol or T' tokens."""
     decoder = model.decoder
@@ -18,10 +44,10 @@ def greedy(
     limits = lengths.tolist()
     alive = list(range(len(encoded)))
     tokens: list[list[int]] = [[] for _ in alive]
-    last = torch.full((len(encoded),), prompt.first[-1])
+    last = torch.tensor([prompt.first[-1] for prompt in prompts])
     z = [decoder.zero_state(encoded) for _ in range(decoder.dlayers)]
     c = [decoder.zero_state(encoded) for _ in range(decoder.dlayers)]
-    weights = None
+    weights: Any = None
     attention.reset()
     lengths_alive = limits
     while alive:
@@ -44,7 +70,9 @@ def greedy(
             frames = max(lengths_alive, default=0)
             encoded, last = encoded[keep, :frames], last[keep]
             z, c = [state[keep] for state in z], [state[keep] for state in c]
-            weights = None if weights is None else weights[keep, :frames]
+            weights = _kept(weights, keep, frames)
             attention.reset()
+            if type(attention).__name__ == "NoAtt":
+                weights = None  # else it would miss the mean that it had kept
     # As ESPnet's inference does: id 0, the blank, is no text.
     return [[token for token in sequence if token != 0] for sequence in tokens]

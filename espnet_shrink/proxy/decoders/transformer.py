@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,13 +18,13 @@ def takes_a_mask(decoder: Any) -> bool:
 
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompt: Prompt
+    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """The best token at each step, until the end symbol or T' tokens."""
     limits = lengths.tolist()
-    never = torch.tensor(prompt.never, dtype=torch.long)
+    never = torch.tensor(prompts[0].never, dtype=torch.long)
     mask = (torch.arange(encoded.size(1)) < lengths[:, None])[:, None, :]
-    ys = torch.tensor([prompt.first] * len(encoded))
+    ys = torch.tensor([prompt.first for prompt in prompts])
     cache = None
     alive = list(range(len(encoded)))
     tokens: list[list[int]] = [[] for _ in alive]

@@ -13,11 +13,16 @@ from scipy.sparse import block_diag, coo_array
 from espnet_shrink.plan import DENSE, Plan, Rank, Site
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, clipped
-from espnet_shrink.search.searchers.scan import Scan, scan
+from espnet_shrink.search.searchers.scan import Scan, scan, scan_evaluations
 from espnet_shrink.search.settings import SearchSettings
 
 TIE = 1e-3  # weight of the spectrum's lost share, in percent: it parts ranks that measure the same
 SECONDS = 20.0
+
+
+def least_evaluations(settings: SearchSettings, sites: int) -> int:
+    """Those of a scan, and of the plan."""
+    return scan_evaluations(sites) + 1
 
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:

@@ -39,6 +39,11 @@ TRIES = 30  # to sample a new plan
 WIDENING = 1.02  # of the spread when a plan comes up again: the policy has settled
 
 
+def least_evaluations(settings: SearchSettings, sites: int) -> int:
+    """Those of the rules, and of the rollouts of one update."""
+    return len(RULES) + settings.rollouts
+
+
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
     """Score the rules' plans, then rollouts that start from the best of them."""
     learner = Reinforce(problem, settings, best_of_rules(problem, evaluate))

@@ -19,13 +19,18 @@ class Scan:
     errors: dict[str, np.ndarray]
 
 
+def scan_evaluations(sites: int) -> int:
+    """The least that a scan takes: the dense plan, and every site that may be factorised once."""
+    return 1 + sites
+
+
 def scan(problem: Problem, evaluate: Evaluator, evaluations: int, source: str) -> Scan:
     """Score as many ranks of every site as `evaluations` allow, in geometric steps.
 
     Errors never rise with the rank in what comes back: a rank is as bad as the worst above it.
     """
     dense = dense_plan(problem.sites)
-    levels = max(1, (evaluations - 1) // len(problem.sites))
+    levels = max(1, (evaluations - 1) // max(1, problem.space.free))
     ladders = {site.name: _ladder(problem, site, levels) for site in problem.sites}
     plans = [Plan({**dense.ranks, n: rank}) for n, ladder in ladders.items() for rank in ladder]
     whole, *found = [trial.score.errors for trial in evaluate([dense, *plans], source)]

@@ -12,8 +12,13 @@ import numpy as np
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, fit_to_budget
-from espnet_shrink.search.searchers.scan import Scan, scan
+from espnet_shrink.search.searchers.scan import Scan, scan, scan_evaluations
 from espnet_shrink.search.settings import SearchSettings
+
+
+def least_evaluations(settings: SearchSettings, sites: int) -> int:
+    """Those of a scan, and of the plan."""
+    return scan_evaluations(sites) + 1
 
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:

@@ -7,8 +7,17 @@ from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.black_box import minimise, optuna
 from espnet_shrink.search.settings import SearchSettings
 
+START = 10  # random plans
+
+
+def least_evaluations(settings: SearchSettings, sites: int) -> int:
+    """Those of random plans that the sampler starts with, and one of its own."""
+    return START + 1
+
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
     """Propose plans at the budget until the evaluations are spent."""
-    sampler = optuna().samplers.TPESampler(seed=settings.seed, multivariate=True)
+    sampler = optuna().samplers.TPESampler(
+        seed=settings.seed, multivariate=True, n_startup_trials=START
+    )
     minimise(problem, evaluate, sampler, "tpe")

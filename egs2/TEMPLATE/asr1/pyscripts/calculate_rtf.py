@@ -2,7 +2,8 @@
 """Print the real-time factor and the latency of a decoding from the logs of ESPnet's asr_inference.
 
 The logs name each utterance's number of samples when its decoding starts ("speech length: N"), and
-its best hypothesis when it ends ("best hypo: ..."). Loading data and models is not counted.
+its best hypothesis when it ends ("best hypo: ..."), or that it is too short to be decoded. Loading
+data and models is not counted, nor are utterances that are too short.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def read_log(log: Path) -> tuple[int, int, float]:
             starts.append(log_time(line))
         elif "INFO: best hypo" in line:
             ends.append(log_time(line))
+        elif "WARNING: Utterance [" in line and len(starts) > len(ends):
+            samples.pop()
+            starts.pop()
     if len(starts) != len(ends):
         fail(f"{log}: {len(starts)} utterances start but {len(ends)} end")
     seconds = sum((end - start).total_seconds() for start, end in zip(starts, ends, strict=True))

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Command-line options for a bash script that sources this file.
 #
 # The script first gives every option a default (`nj=4`) and sets ${help_message}. Then

@@ -36,6 +36,8 @@ class Utterance:
 def write_kaldi_folder(folder: Path, utterances: Iterable[Utterance]) -> None:
     """Write wav.scp, text, utt2spk and spk2utt, sorted as `LC_ALL=C sort`, and swap the folder in.
 
+    A folder that holds just that already is left alone.
+
     Raises:
         ShrinkError: there is no utterance, or two share an id.
     """
@@ -48,7 +50,7 @@ def write_kaldi_folder(folder: Path, utterances: Iterable[Utterance]) -> None:
     by_speaker: dict[str, list[str]] = defaultdict(list)
     for utterance in ordered:
         by_speaker[utterance.speaker].append(utterance.utt_id)
-    files = {
+    lines_of = {
         "wav.scp": [f"{u.utt_id} {u.audio}" for u in ordered],
         "text": [f"{u.utt_id} {u.text}" for u in ordered],
         "utt2spk": [f"{u.utt_id} {u.speaker}" for u in ordered],
@@ -57,11 +59,14 @@ def write_kaldi_folder(folder: Path, utterances: Iterable[Utterance]) -> None:
             for s, ids in sorted(by_speaker.items(), key=lambda item: item[0].encode())
         ],
     }
+    files = {name: ("\n".join(lines) + "\n").encode() for name, lines in lines_of.items()}
+    if all((folder / n).is_file() and (folder / n).read_bytes() == files[n] for n in files):
+        return
     beside = folder.with_name(f".{folder.name}.part")
     remove_folder(beside)
     beside.mkdir(parents=True)
-    for name, lines in files.items():
-        (beside / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, content in files.items():
+        (beside / name).write_bytes(content)
     remove_folder(folder)
     os.replace(beside, folder)
 

@@ -14,46 +14,47 @@ corpus=mini      # mini, librispeech or digits.
 digits_dir=      # The folder of {digit}_{speaker}_{index}.wav recordings (digits).
 download=false   # Fetch what is missing from OpenSLR (librispeech).
 train_set=       # The sets; local/sets.sh has the default names.
-dev_set=
-test_sets=
+valid_set=
+test_sets=       # Separated by commas or spaces.
 seed=0           # Of the texts, voices and noises (mini) and of the strings (digits).
 
+# shellcheck disable=SC2034  # parse_options.sh prints it
 help_message="local/data.sh [--corpus mini|librispeech|digits] [--digits_dir DIR] [--download true]
-    [--train_set NAME] [--dev_set NAME] [--test_sets 'NAME NAME'] [--seed N]"
+    [--train_set NAME] [--valid_set NAME] [--test_sets NAME,NAME] [--seed N]"
+
+fail() { echo "$*" >&2; exit 2; }
 
 . ./path.sh
 . ./cmd.sh
 . ./db.sh
 . utils/parse_options.sh
+[ $# -eq 0 ] || fail "local/data.sh: '$1' is no option (options of local/data.sh cannot hold spaces)"
 
-valid_set=${dev_set}
 . local/sets.sh
-dev_set=${valid_set}
+# shellcheck disable=SC2086  # names of sets
+sets=$(printf '%s\n' ${train_set} ${valid_set} ${test_sets//,/ } | awk '!seen[$0]++')
+# shellcheck disable=SC2086  # names of sets
+check_sets ${sets}
 
-fail() { echo "$*" >&2; exit 2; }
+# The rest was made by hand, and is left alone.
+sets=$(for set in ${sets}; do ! has_set "${set}" || echo "${set}"; done)
 
-# LibriSpeech's own names of the parts that make up a set.
-subsets_of() {
-    case "${corpus}:$1" in
-        mini:train_mini) echo train-clean-100 ;;
-        mini:dev_mini) echo dev-clean ;;
-        mini:test_mini) echo test-clean ;;
-        mini:*) fail "the mini corpus has no set '$1': choose train_mini, dev_mini or test_mini" ;;
-        librispeech:dev) echo dev-clean dev-other ;;
-        *) echo "${1//_/-}" ;;
-    esac
-}
-
+# prepare_sets DIR: make the sets from the parts of LibriSpeech in DIR.
 prepare_sets() {
-    local set subsets
-    for set in $(printf '%s\n' ${train_set} ${dev_set} ${test_sets} | awk '!seen[$0]++'); do
-        subsets=$(subsets_of "${set}")
-        # shellcheck disable=SC2086
-        python3 local/prepare_librispeech.py --corpus_dir "$1" --subset ${subsets} --out "data/${set}"
+    local set part
+    for set in ${sets}; do
+        for part in $(parts_of "${set}"); do # all are looked for before the first is read
+            has_part "$1" "${part}" || fail "$1: no folder ${part} there: set LIBRISPEECH= in db.sh" \
+                "to the folder that holds it, or give --download true"
+        done
+    done
+    for set in ${sets}; do
+        # shellcheck disable=SC2046  # several parts
+        python3 local/prepare_librispeech.py --corpus_dir "$1" --subset $(parts_of "${set}") --out "data/${set}"
     done
 }
 
-log "Corpus ${corpus}: ${train_set}, ${dev_set}, ${test_sets}"
+log "Corpus ${corpus}: ${train_set}, ${valid_set}, ${test_sets}"
 case "${corpus}" in
     mini)
         python3 local/make_mini_corpus.py --out downloads/mini --seed "${seed}"
@@ -64,18 +65,13 @@ case "${corpus}" in
             "{digit}_{speaker}_{index}.wav recordings with --digits_dir DIR"
         python3 local/prepare_digits.py --recordings "${digits_dir}" --audio downloads/digits \
             --out data --seed "${seed}"
-        for set in ${train_set} ${dev_set} ${test_sets}; do
-            [ -e "data/${set}" ] || fail "the digits corpus has no set '${set}':" \
-                "choose train_digits, dev_digits or test_digits"
-        done
         ;;
     librispeech)
         if "${download}"; then
             LIBRISPEECH=${LIBRISPEECH:-downloads}
-            for set in ${train_set} ${dev_set} ${test_sets}; do
-                subsets=$(subsets_of "${set}")
-                # shellcheck disable=SC2086
-                python3 local/download_librispeech.py --out "${LIBRISPEECH}" --subset ${subsets}
+            for set in ${sets}; do
+                # shellcheck disable=SC2046  # several parts
+                python3 local/download_librispeech.py --out "${LIBRISPEECH}" --subset $(parts_of "${set}")
             done
         fi
         [ -n "${LIBRISPEECH}" ] || fail "corpus librispeech: set LIBRISPEECH= in db.sh to the folder" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Download parts of LibriSpeech (https://www.openslr.org/12) and extract them.
+"""Download parts of LibriSpeech (https://www.openslr.org/12, /31) and extract them.
 
 OUT/SUBSET.tar.gz is fetched from where it stopped last time, checked against the published MD5,
 extracted to OUT/LibriSpeech/SUBSET and removed. A part that is there already is left alone.
@@ -21,9 +21,14 @@ from tqdm import tqdm
 
 from espnet_shrink.errors import ShrinkError
 
-OPENSLR_URL = "https://www.openslr.org/resources/12"
+OPENSLR_URL = "https://www.openslr.org/resources"
+MINI = ("train-clean-5", "dev-clean-2")  # Mini LibriSpeech's, in a folder of their own
 MD5 = {
+    "train-clean-5": "5df7d4e78065366204ca6845bb08f490",
+    "dev-clean-2": "6d7ab67ac6a1d2c993d050e16d61080d",
     "train-clean-100": "2a93770f6d5c6c964bc36631d331a522",
+    "train-clean-360": "c0e676e450a7ff2f54aeade5171606fa",
+    "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
     "dev-clean": "42e2234ba48799c1f50f24a7926300a1",
     "dev-other": "c8d0bcc9cca99d4f8b62fcc847357931",
     "test-clean": "32fa31d27d2e1cad72775fee3f4849a9",
@@ -93,18 +98,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="such as downloads")
     parser.add_argument("--subset", nargs="+", required=True)
-    parser.add_argument("--url", default=OPENSLR_URL, help="a mirror")
+    parser.add_argument("--url", default=OPENSLR_URL, help="a mirror, with its folders 12 and 31")
     args = parser.parse_args()
-    for subset in args.subset:
+    missing = [
+        subset
+        for subset in args.subset
+        if not any((args.out / folder / subset).is_dir() for folder in ("LibriSpeech", ""))
+    ]
+    for subset in missing:
         if subset not in MD5:
             raise ShrinkError(f"{subset}: no such part to download: choose from {', '.join(MD5)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    for subset in args.subset:
-        if (args.out / "LibriSpeech" / subset).is_dir() or (args.out / subset).is_dir():
-            continue
+    for subset in missing:
         archive = args.out / f"{subset}.tar.gz"
         if not archive.exists():
-            fetch(f"{args.url}/{subset}.tar.gz", archive, MD5[subset])
+            resource = 31 if subset in MINI else 12
+            fetch(f"{args.url}/{resource}/{subset}.tar.gz", archive, MD5[subset])
         extract(archive, args.out, subset)
         archive.unlink()
 

@@ -18,7 +18,7 @@ data_root=       # dump/raw
 valid_set=       # dev data: the only data on which anything is chosen
 test_sets=       # decoded at the end, for the report; the dev set may be one of them
 inference_tag=
-inference_asr_model=
+inference_asr_model=  # empty: the checkpoint that the config of each experiment chooses
 train_data=      # to retrain on; empty: what the config of asr_exp names
 target=
 rounds_config=conf/rounds.yaml
@@ -35,23 +35,22 @@ done
 shift
 asr_opts=("$@")
 
+# Who has chosen a number of threads is obeyed; without, ESPnet's path.sh would choose one, which suits
+# its own many jobs, but not our few that use all cores.
+threads=${OMP_NUM_THREADS:-}
 . ./path.sh
 . ./cmd.sh
+unset OMP_NUM_THREADS
+[ -z "${threads}" ] || export OMP_NUM_THREADS=${threads}
 
-model=(--exp "${asr_exp}" --checkpoint "${inference_asr_model}")
-
+model=(--exp "${asr_exp}" ${inference_asr_model:+--checkpoint "${inference_asr_model}"})
 dev=${data_root}/${valid_set}
-decoded_sets=
-for name in ${test_sets}; do
-    # The dev set among them is decoded by asr.sh as it was before stage 4.
-    [ "${name}" != "${valid_set}" ] || name=org/${name}
-    decoded_sets+="${name} "
-done
 here=$(dirname "$0")
 tied=()
 if command -v setpriv > /dev/null; then tied=(setpriv --pdeathsig KILL --); fi
 shrink() { ${tied[@]+"${tied[@]}"} python3 -W ignore -m espnet_shrink.cli "$@"; }
-# submit COMMAND VERB OPTION...: on this machine as it is, with its progress; on a cluster as a job.
+# submit COMMAND VERB OPTION...: on this machine as it is, with its progress; on a cluster as a job, which
+# gets as many processors as OMP_NUM_THREADS says.
 submit() {
     local command=$1 output=${shrink_exp}/log/$2.log status=0
     shift
@@ -62,23 +61,27 @@ submit() {
     log "A job of cmd_backend=${cmd_backend}, log: '${output}'"
     mkdir -p "${shrink_exp}/log"
     # Not tied: interrupted, the backend's script still has to take the job from the queue.
-    # shellcheck disable=SC2086
-    ${command} "${output}" python3 -W ignore -m espnet_shrink.cli "$@" || status=$?
+    # shellcheck disable=SC2086  # a command with its options
+    ${command} ${threads:+--num_threads ${threads}} "${output}" \
+        env ${threads:+OMP_NUM_THREADS=${threads}} python3 -W ignore -m espnet_shrink.cli "$@" || status=$?
     { sed '/^#/d' "${output}" || true; } | tail -n 1 # what the verb said last, of success or of failure
     [ "${status}" -eq 0 ] || fail "the job failed, see ${output}"
 }
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
-option() { # the value that asr.sh is given for an option
-    local i
-    for ((i = ${#asr_opts[@]} - 2; i >= 0; i -= 2)); do
-        if [ "${asr_opts[i]//-/_}" = "__$1" ]; then echo "${asr_opts[i + 1]}"; break; fi
-    done
-}
 final_exp() {
     sed -n 's/^final: \([0-9][0-9]*\)$/round\1/p' "${shrink_exp}/rounds.yaml" 2> /dev/null || true
 }
 
+checkpoints() { python3 -W ignore "${here}/checkpoints.py" --checkpoint "${inference_asr_model}" "$@"; }
+. "${here}/decode.sh"
+
 [ -f "${asr_exp}/config.yaml" ] || fail "no trained model in ${asr_exp}: run stages 10 and 11 first"
+
+if runs 20 && [ "${stage}" -lt 20 ]; then
+    # shellcheck disable=SC2046  # several options
+    python3 -W ignore "${here}/check_decoding.py" "$(decoding_program)" --config "$(option inference_config)" \
+        $(option inference_args)
+fi
 
 if runs 16; then
     log "Stage 16: Proxy set: ${proxy_size} utterances of ${dev} -> ${shrink_exp}/proxy"
@@ -88,13 +91,13 @@ fi
 
 if runs 17; then
     log "Stage 17: Search space -> ${shrink_exp}/space.yaml"
-    shrink space "${model[@]}" --out "${shrink_exp}" --config "${search_config}"
+    shrink space "${model[@]}" --out "${shrink_exp}" --search_config "${search_config}"
 fi
 
 if runs 18; then
     log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
     submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
-        --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --config "${search_config}" --seed "${seed}" \
+        --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --search_config "${search_config}" --seed "${seed}" \
         --rounds_config "${rounds_config}" ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
@@ -102,7 +105,7 @@ if runs 19; then
     log "Stage 19: Rounds of search, factorise and retrain -> ${shrink_exp}/round*"
     submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
-        --config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
+        --rounds_config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
         ${train_data:+--train "${train_data}"} ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
@@ -116,25 +119,23 @@ if runs 20; then
         round=$(dirname "${record}")
         exps+=("${round}")
         # The same model as factorised, for the gain of retraining.
-        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${round}" \
-            --inference_asr_model init.pth --inference_tag "${inference_tag}_before_retraining" \
-            --stage 12 --stop_stage 12
+        decode "${round}" init.pth "${inference_tag}_before_retraining"
     done
-    for exp in "${exps[@]}"; do
-        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${exp}" --stage 12 --stop_stage 12
+    final=${shrink_exp}/$(final_exp)
+    chosen=$(checkpoints "${exps[@]}")
+    mapfile -t chosen <<< "${chosen}"
+    for i in "${!exps[@]}"; do
+        decode "${exps[i]}" "${chosen[i]}" "${inference_tag}"
+        [ "${exps[i]}" != "${final}" ] || decode_int8 "${exps[i]}" "${chosen[i]}" "${inference_tag}"
     done
-    final=$(final_exp)
-    if [[ "$(option use_streaming)$(option use_maskctc)" = *true* ]]; then
-        log "No row of the quantised model: ESPnet's streaming and Mask-CTC decoding cannot quantise"
-    elif [ -n "${final}" ]; then
-        ${tied[@]+"${tied[@]}"} ./asr.sh "${asr_opts[@]}" --asr_exp "${shrink_exp}/${final}" \
-            --inference_tag "${inference_tag}_int8" --stage 12 --stop_stage 12 --inference_args \
-            "$(option inference_args) --quantize_asr_model true --quantize_modules Linear LSTM --quantize_dtype qint8"
-    fi
 fi
 
 if runs 21; then
     log "Stage 21: Report -> ${shrink_exp}/{results.json,RESULTS.md,report.html,*.png}"
+    decoded_sets=
+    for name in ${test_sets}; do
+        decoded_sets+="$(asr_name "${name}") "
+    done
     shrink report --exp "${asr_exp}" --out "${shrink_exp}" --data_root "${data_root}" \
         --test_sets "${decoded_sets}" --inference_tag "${inference_tag}" --corpus "${corpus}" \
         --command "${run_command}" | tee "${shrink_exp}/summary.txt"
@@ -144,11 +145,12 @@ if runs 22; then
     final=$(final_exp)
     [ -n "${final}" ] || fail "no round of ${shrink_exp} was accepted: there is no model to pack"
     final=${shrink_exp}/${final}
-    packed=${final}/${final##*/}_${inference_asr_model%.*}.zip
+    checkpoint=$(checkpoints "${final}")
+    packed=${final}/${final##*/}_${checkpoint%.*}.zip
     log "Stage 22: Pack ${packed}"
     lm=
     if [ "$(option use_lm)" = true ]; then lm=$(option lm_exp); fi
-    shrink pack --exp "${final}" --checkpoint "${inference_asr_model}" --base "${asr_exp}" \
+    shrink pack --exp "${final}" --checkpoint "${checkpoint}" --base "${asr_exp}" \
         --report "${shrink_exp}" --out "${packed}" ${lm:+--lm "${lm}"} > "${final}/pack.log"
     # The table last, where a user looks first.
     [ ! -f "${shrink_exp}/summary.txt" ] || cat "${shrink_exp}/summary.txt"

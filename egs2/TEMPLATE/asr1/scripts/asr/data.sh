@@ -43,7 +43,7 @@ stage_3() {
     log "Stage 3: Format wav.scp: data/ -> ${data_feats}"
     local set sets dir name outputs
     sets=$(used_sets "${train_set}")
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2046,SC2086
     python3 pyscripts/data_dir.py check $(printf 'data/%s ' ${sets})
     for set in ${sets}; do
         dir=$(org_dir "${set}")

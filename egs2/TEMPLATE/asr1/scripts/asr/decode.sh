@@ -59,9 +59,13 @@ decode_set() {
     [ "${status}" -eq 0 ] || exit "${status}"
 
     if [ "${module}" = asr_inference ]; then
-        python3 pyscripts/calculate_rtf.py --fs "${sample_rate}" "${logdir}" \
-            >"${logdir}/calculate_rtf.log"
-        log "$(grep RTF "${logdir}/calculate_rtf.log"), log: '${logdir}/calculate_rtf.log'"
+        if python3 pyscripts/calculate_rtf.py --fs "${sample_rate}" "${logdir}" >"${logdir}/rtf.part"; then
+            mv -f "${logdir}/rtf.part" "${logdir}/calculate_rtf.log"
+            log "$(grep RTF "${logdir}/calculate_rtf.log"), log: '${logdir}/calculate_rtf.log'"
+        else
+            rm -f "${logdir}/rtf.part" "${logdir}/calculate_rtf.log"
+            log "No real-time factor of ${dir}, for the reason above: the hypotheses are complete"
+        fi
     fi
     local name
     for name in token token_int score text; do

@@ -37,7 +37,8 @@ stage_7() {
     log "Stage 7: LM Training: train_set=${data_feats}/lm_train.txt, dev_set=${lm_dev_text}"
     local inputs="${data_feats}/lm_train.txt ${lm_dev_text} ${token_list}
         ${lm_stats_dir}/train/${lm_shape} ${lm_stats_dir}/valid/${lm_shape}"
-    local options="$(lm_options) ${lm_args} ${lm_fold_length} ${num_splits_lm}"
+    local options
+    options="$(lm_options) ${lm_args} ${lm_fold_length} ${num_splits_lm}"
     begin_training "${lm_exp}" "${lm_config}" "${options}" "${inputs}"
     write_resume_script "${lm_exp}" 7
     [ -e "${lm_exp}/${inference_lm}" ] || rm -f "${lm_exp}/.train.done"

@@ -12,7 +12,7 @@ _sp=${speed_perturb_factors:+_sp}
 _lang=
 [ "${lang}" = noinfo ] || _lang=_${lang}
 _tokens=${_lang}_${token_type}
-[ "${token_type}" != bpe ] || _tokens+=${nbpe}
+[ "${token_type}" != bpe ] || _tokens+="${nbpe}"
 
 token_listdir=data/${_lang:+${lang}_}token_list
 bpedir=${token_listdir}/bpe_${bpemode}${nbpe}

@@ -1,4 +1,5 @@
 # The options of asr.sh with their defaults: ESPnet's names, ESPnet's values.
+# shellcheck disable=SC2034  # checks.sh reads by its name what only ESPnet's asr.sh supports
 # `asr.sh --help` prints this file, so every line is also its documentation.
 
 ## General

@@ -162,7 +162,8 @@ stage_11() {
         inputs+=" ${asr_stats_dir}/${part}/speech_shape"
         inputs+=" ${asr_stats_dir}/${part}/text_shape.${token_type}"
     done
-    local options="${asr_task} $(asr_options) ${asr_args} ${asr_speech_fold_length}
+    local options
+    options="${asr_task} $(asr_options) ${asr_args} ${asr_speech_fold_length}
         ${asr_text_fold_length} ${num_splits_asr} ${auxiliary_data_tags} ${ignore_init_mismatch}"
     if [ "${feats_normalize}" = global_mvn ]; then
         inputs+=" ${asr_stats_dir}/train/feats_stats.npz"

@@ -1,0 +1,1 @@
+"""What could fail late, tried before anything long begins; nothing is left behind."""
