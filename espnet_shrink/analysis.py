@@ -13,8 +13,9 @@ import torch
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.cost import CostModel
+from espnet_shrink.errors import working_on
 from espnet_shrink.latency import Latency, LatencyTable, one_thread
-from espnet_shrink.lowrank.decompose import Decomposition, decompose_sites
+from espnet_shrink.lowrank.decompose import Decomposition, check_finite, decompose_sites
 from espnet_shrink.lowrank.moments import Activations, collect
 from espnet_shrink.lowrank.sites import Survey, survey
 from espnet_shrink.plan import dense_plan
@@ -47,6 +48,7 @@ def analyse(loaded: LoadedModel, data: FeatureSet, decomposition: str) -> Analys
         data: the proxy set; each utterance is passed once, with its reference text.
         decomposition: "plain" or "whitened".
     """
+    check_weights(loaded)
     found = survey(loaded.model)
     activations = observe(loaded, found, data)
     parameters = dict(loaded.model.named_parameters())
@@ -83,6 +85,19 @@ def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency
     return dataclasses.replace(found, rest_rtf=max(0.0, rest))
 
 
+def check_weights(loaded: LoadedModel) -> None:
+    """Refuse a model that holds infinities or no numbers.
+
+    Raises:
+        ShrinkError: a parameter or buffer does; it is named.
+    """
+    for name, parameter in loaded.model.named_parameters():
+        check_finite(name, parameter)
+    for name, buffer in loaded.model.named_buffers():
+        if buffer.isnan().any():  # infinities may be masks
+            check_finite(name, buffer)
+
+
 def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
     """Pass every utterance of `data`, with its text, through all of the model, and watch."""
     return collect(loaded.model, found.sites, lambda: _run_all(loaded, data))
@@ -90,10 +105,14 @@ def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations
 
 def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:
     model = loaded.model
-    for feature, tokens, prompt in zip(data.features, data.tokens, data.prompts, strict=True):
-        encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
-        for decoder in decoders_of(model):
-            decoder.teach(model, encoded, lengths, [*prompt.first, *tokens])
+    names = [u.name for u in data.utterances] or ["noise"] * len(data.features)
+    for name, feature, tokens, prompt in zip(
+        names, data.features, data.tokens, data.prompts, strict=True
+    ):
+        with working_on(f"{loaded.config}: passing {name} and its text through the model"):
+            encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
+            for decoder in decoders_of(model):
+                decoder.teach(model, encoded, lengths, [*prompt.first, *tokens])
 
 
 def cost_model(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, first_line
 from espnet_shrink.files import write_atomically
 
 
@@ -28,12 +28,16 @@ def read_pickle_free(path: str | Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ShrinkError(f"no such checkpoint: {path}") from error
+    except PermissionError as error:
+        raise ShrinkError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         raise ShrinkError(
             f"checkpoint {path} holds pickled objects (or is no checkpoint); it was not loaded: "
             "save model.state_dict() instead"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except MemoryError as error:
+        raise ShrinkError(f"checkpoint {path}: {first_line(error)}") from error
+    except Exception as error:  # a damaged pickle can raise anything
         raise ShrinkError(
             f"checkpoint {path} is truncated or damaged: copy or train it again"
         ) from error

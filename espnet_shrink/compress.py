@@ -76,7 +76,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     """Compress a model and pack what comes out; resume where it was cut off.
 
     Raises:
-        ShrinkError: bad model, data or target; no round kept dev WER within its limit.
+        ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
     """
     out = request.out
     source = open_source(request.model, out / "base", request.checkpoint)
@@ -91,8 +91,9 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     )
     if outcome.final is None:
         raise ShrinkError(
-            f"no round kept dev WER within its limit (see {out}/round*/round.yaml): lower "
-            "--target, or retrain for longer (epochs in a rounds preset)"
+            f"no round kept dev {outcome.metric.upper()} within its limit "
+            f"(see {out}/round*/round.yaml): lower --target, or retrain for longer (epochs in a "
+            "rounds preset)"
         )
     results = _score(request, loaded, outcome)
     summary = write_report(results, out)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, working_on
 
 
 @contextlib.contextmanager
@@ -20,10 +20,11 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` when the block ends well.
 
     Raises:
-        ShrinkError: the disk is full; `path` is left as it was.
+        ShrinkError: the disk is full, or the system refuses; `path` is left as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with working_on(f"cannot write {target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: torch, numpy and matplotlib choose the format by it.
     beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
@@ -34,9 +35,13 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise ShrinkError(
                 f"no space left on the disk while writing {target}: free some and run again"
             ) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            said = error.strerror or type(error).__name__
+            raise ShrinkError(f"cannot write {target}: {said}") from error
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its name may be too long, too
+            beside.unlink()
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
@@ -64,6 +69,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ShrinkError(f"no such file: {path}") from error
+    except OSError as error:
+        raise ShrinkError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
         detail = " ".join(str(error).split())
         raise ShrinkError(f"{path} is not valid YAML: {detail}") from error

@@ -15,9 +15,10 @@ from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.models import LoadedModel, espnet_version
 from espnet_shrink.compat.text import Prompt
 from espnet_shrink.cost import CostModel
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import working_on
 from espnet_shrink.export.quantised import QuantisedSizes, quantised_sizes
 from espnet_shrink.lowrank.build import fold, plan_of
+from espnet_shrink.lowrank.decompose import check_finite
 from espnet_shrink.lowrank.moments import collect
 from espnet_shrink.lowrank.sites import Survey, Uncompressed, survey
 from espnet_shrink.plan import Rank, Site
@@ -200,13 +201,10 @@ def spectrum(site: Site, weight: torch.Tensor) -> np.ndarray:
     Raises:
         ShrinkError: it holds infinities or no numbers.
     """
+    check_finite(site.name, weight)
     matrix = weight.detach().reshape(site.shape).to(torch.float64)
-    if not matrix.isfinite().all():
-        raise ShrinkError(
-            f"{site.name} holds values that are not finite: the training diverged, "
-            "take an earlier checkpoint"
-        )
-    squared: np.ndarray = (torch.linalg.svdvals(matrix) ** 2).numpy()
+    with working_on(f"decomposing {site.name}"):
+        squared: np.ndarray = (torch.linalg.svdvals(matrix) ** 2).numpy()
     return squared
 
 

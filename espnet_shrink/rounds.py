@@ -25,7 +25,9 @@ from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import adapter_conf, factorise, fold
 from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
+from espnet_shrink.metric import Metric
 from espnet_shrink.plan import Plan, dense_plan
+from espnet_shrink.proxy.doubt import doubt
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.problem import Problem
@@ -88,7 +90,11 @@ def next_goal(now: float, step: float, target: float) -> float:
 
 @dataclass(frozen=True)
 class Round:
-    """One finished round, as in its round.yaml; WER and CER are greedy, on dev, in percent."""
+    """One finished round, as in its round.yaml; error rates are greedy, on dev, in percent.
+
+    Attributes:
+        dev: `proxy.score.Score`; `dev_wer_limit` is that of its `metric`, whichever it is.
+    """
 
     round: int
     status: str  # "accepted" or "rolled_back"
@@ -100,20 +106,25 @@ class Round:
     searcher: str
     search_evaluations: int
     epochs: int
-    dev_before_retraining: dict[str, float]
-    dev: dict[str, float]
+    dev_before_retraining: dict[str, Any]
+    dev: dict[str, Any]
     dev_wer_limit: float
     ranks: dict[str, int | str]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All rounds, and the folder of the last accepted one (None: no round was)."""
+    """All rounds, and the last accepted one (None: no round was).
+
+    Attributes:
+        metric: the error rate that has decided.
+    """
 
     baseline: Cost
     rounds: list[Round]
     final: Round | None
     reached_target: bool
+    metric: Metric = "wer"
 
 
 def run_rounds(
@@ -185,7 +196,7 @@ class _Rounds:
         Problem(self.costs, self._space(), int(self.full / settings.target), {})
         if first_plan is not None:
             self._check(first_plan)
-        self.limit = self._limit()
+        self.metric, self.limit = self._limit()
 
     def run(self) -> Outcome:
         if not self._folder(1).exists():
@@ -213,10 +224,11 @@ class _Rounds:
         if self.settings.control and accepted is not None and self.retrain is not None:
             self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
         reached = self.settings.reaches_target(now)
-        outcome = Outcome(self.costs.cost(dense_plan(self.sites)), rounds, accepted, reached)
+        before = self.costs.cost(dense_plan(self.sites))
+        outcome = Outcome(before, rounds, accepted, reached, self.metric)
         text = _dump({
             "final": accepted.round if accepted else None, "reached_target": reached,
-            "rounds": len(rounds), "baseline": dataclasses.asdict(outcome.baseline),
+            "rounds": len(rounds), "metric": self.metric, "baseline": dataclasses.asdict(before),
             "uncompressed": [
                 dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed
             ],
@@ -249,11 +261,16 @@ class _Rounds:
             self.baseline.model, found, observe(self.baseline, found, self.proxy), self.proxy
         )
 
-    def _limit(self) -> float:
-        before = self._dev_score(self.baseline)
-        limit = before.wer * (1 + self.settings.wer_limit_relative)
-        tqdm.write(f"baseline: dev WER {before.wer:.2f} CER {before.cer:.2f} (greedy)")
-        return limit + self.settings.wer_limit_absolute
+    def _limit(self) -> tuple[Metric, float]:
+        """The error rate that decides, and what it may be on dev, in percent."""
+        dev = extract(self.baseline, self.data)
+        scorer = Scorer(self.baseline, dev)
+        texts = scorer.hypotheses()
+        doubt(self.baseline, dev, texts)
+        before = scorer.mean(texts)
+        tqdm.write(f"baseline: dev {before} (greedy)")
+        limit = before.rate * (1 + self.settings.wer_limit_relative)
+        return before.metric, limit + self.settings.wer_limit_absolute
 
     def _folder(self, number: int) -> Path:
         return self.out / f"round{number}"
@@ -270,7 +287,7 @@ class _Rounds:
         before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
         after = self._dev_score(self._load(number))
         cost = self.costs.cost(found.plan)
-        within = after.wer <= self.limit
+        within = after.rate <= self.limit
         done = Round(
             round=number,
             status="accepted" if within or self.retrain is None else "rolled_back",
@@ -286,13 +303,13 @@ class _Rounds:
             ranks=dict(found.plan.ranks),
         )
         write_text(record, _dump(dataclasses.asdict(done)))
-        change = f"{before['wer']:.2f} -> {after.wer:.2f} by retraining"
+        change = f"{before[self.metric]:.2f} -> {after.rate:.2f} by retraining"
         verdict = done.status
         if self.retrain is None:
-            change = f"{after.wer:.2f} without retraining"
+            change = f"{after.rate:.2f} without retraining"
             verdict = "within it" if within else "above it, retraining would help"
         tqdm.write(
-            f"round {number}: {done.compression:.2f}x, dev WER {change} "
+            f"round {number}: {done.compression:.2f}x, dev {self.metric.upper()} {change} "
             f"(limit {self.limit:.2f}): {verdict}"
         )
         return done
@@ -309,7 +326,7 @@ class _Rounds:
 
     def _factorise_and_retrain(
         self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         before = folder / "before_retraining.yaml"
         factored = current.copy()
         decompositions = analyse(current, proxy, self.search.decomposition).decompositions

@@ -2,7 +2,8 @@
 
 Recipes pass `--python "python3 -m espnet_shrink.run"` to asr.sh; every ESPnet program that it
 starts then builds compressed models, trains LSTMs on a CPU through the fused padded path, writes
-checkpoints whole or not at all, and starts faster, without run-time type checks.
+checkpoints whole or not at all, and starts faster, without run-time type checks. What ends a
+program is one line; with --debug, which suits logs, its traceback comes before.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import runpy
 import sys
 
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.ending import ends_in_one_line
 
-USAGE = "usage: python -m espnet_shrink.run -m MODULE [ARG ...]   or   SCRIPT.py [ARG ...]"
+USAGE = (
+    "usage: python -m espnet_shrink.run [--debug] -m MODULE [ARG ...]   or   SCRIPT.py [ARG ...]"
+)
 
 
 def main() -> None:
     """Register the plugin, then run a module or a script as `python` would."""
     arguments = sys.argv[1:]
+    debug = arguments[:1] == ["--debug"]
+    if debug:
+        arguments = arguments[1:]
     by_module = arguments[:1] == ["-m"]
     if by_module:
         arguments = arguments[1:]
@@ -32,14 +38,11 @@ def main() -> None:
     use_padded_lstm()
     save_checkpoints_whole()
     sys.argv = arguments
-    try:
+    with ends_in_one_line(arguments[0], debug, "python -m espnet_shrink.run --debug ..."):
         if by_module:
             runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
         else:
             runpy.run_path(arguments[0], run_name="__main__")
-    except ShrinkError as error:
-        print(f"{arguments[0]}: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from espnet_shrink.analysis import Analysis, analyse, latency, model_hash
+from espnet_shrink.analysis import Analysis, analyse, check_weights, latency, model_hash
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
@@ -19,6 +19,7 @@ from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
 from espnet_shrink.lowrank.build import plan_of
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import Plan
+from espnet_shrink.proxy.doubt import doubt
 from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.proxy.kaldi import write_folder
 from espnet_shrink.proxy.score import Score, Scorer
@@ -66,6 +67,7 @@ def open_baseline(exp: str | Path, checkpoint: str | None = None) -> LoadedModel
 def open_model(config: Path, checkpoint: Path) -> LoadedModel:
     """Load an uncompressed model of which the files are known; raises as `open_baseline`."""
     loaded = load_model(config, checkpoint)
+    check_weights(loaded)
     if plan_of(loaded.model).factored:
         raise ShrinkError(f"{config.parent} is compressed already: give the uncompressed model")
     return loaded
@@ -88,6 +90,9 @@ def make_proxy(
     with lock_folder(out):
         claim_folder(out, record)
         if made:
+            scorer = Scorer(loaded, features)
+            texts = scorer.hypotheses()
+            doubt(loaded, features, texts)
             some = _at_most(features, max(CANDIDATES, size), seed)
             candidates = find_candidates(loaded, some, seed)
             chosen = [some.utterances[i] for i in select(method, candidates, size, seed)]
@@ -95,7 +100,7 @@ def make_proxy(
             proxy = features.subset({u.name for u in chosen})
             facts: dict[str, Any] = {
                 "proxy": dataclasses.asdict(Scorer(loaded, proxy).score()),
-                "data": dataclasses.asdict(Scorer(loaded, features).score()),
+                "data": dataclasses.asdict(scorer.mean(texts)),
                 "kendall_tau": expected_order(method, candidates, size, seed),
             }
             write_text(out / "proxy.yaml", yaml.safe_dump(facts, sort_keys=False))
@@ -175,6 +180,7 @@ def search_ranks(
     dev = None if (out / "plan.yaml").exists() else extract(loaded, data)
     Problem(CostModel(survey(loaded.model).sites, numels, {}), space, budget_params, {})
     if dev is not None:
+        proxy = proxy.decided_by(dev.metric)
         analysis = analyse(loaded, proxy, settings.decomposition)
         problem = _problem(loaded, proxy, analysis, space, budget_params, settings)
     record = {
@@ -204,6 +210,7 @@ def search_ranks(
                 proxy_cer=best.score.cer,
                 dev_wer=dev_score.wer,
                 dev_cer=dev_score.cer,
+                metric=dev_score.metric,
                 base_hash=record["base_hash"],
             )
         return read_plan(out / "plan.yaml")
@@ -231,7 +238,11 @@ def read_plan(path: Path) -> SearchedPlan:
     header = read_yaml(path)
     try:
         score, dev_score = (
-            Score(float(header[f"{data}_wer"]), float(header[f"{data}_cer"]))
+            Score(
+                float(header[f"{data}_wer"]),
+                float(header[f"{data}_cer"]),
+                "cer" if header.get("metric") == "cer" else "wer",
+            )  # fmt: skip
             for data in ("proxy", "dev")
         )
         return SearchedPlan(

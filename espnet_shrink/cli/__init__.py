@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import warnings
 
 from espnet_shrink.cli import (
@@ -21,7 +20,7 @@ from espnet_shrink.cli import (
     unpack,
 )
 from espnet_shrink.compat.hooks import skip_type_checks
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.ending import ends_in_one_line
 
 DESCRIPTION = """\
 Make a trained ESPnet recogniser smaller: choose a rank for every weight matrix by a search on a
@@ -59,18 +58,19 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for module in VERBS:
         module.add(verbs)
+    for verb in verbs.choices.values():
+        verb.add_argument(
+            "--debug", action="store_true", help="show the traceback of what went wrong"
+        )
     return top
 
 
 def main() -> None:
-    """Entry point: bad input is one line on stderr and exit status 2."""
+    """Entry point: what goes wrong is one line on stderr and exit status 2."""
     args = parser().parse_args()
     skip_type_checks()
     # ESPnet warns at every decoding step of what only matters to tracing.
     logging.basicConfig(level=logging.ERROR)
     warnings.simplefilter("ignore")
-    try:
+    with ends_in_one_line(f"espnet-shrink {args.verb}", args.debug, "run again with --debug"):
         args.run(args)
-    except ShrinkError as error:
-        print(f"espnet-shrink {args.verb}: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
 def _onnx(loaded: LoadedModel, args: argparse.Namespace) -> None:
     from espnet_shrink.export.onnx_decode import decode_set
     from espnet_shrink.export.onnx_files import export_onnx
+    from espnet_shrink.proxy.score import Score
 
     print(f"ONNX files: {_sizes(export_onnx(loaded, args.out, args.int8))}")
     if args.data is None:
@@ -59,7 +60,8 @@ def _onnx(loaded: LoadedModel, args: argparse.Namespace) -> None:
     for name, row in decode_set(loaded, args.out, args.data, args.int8).items():
         if args.data.name in row["wer"]:
             wer, cer, rtf = (row[key][args.data.name] for key in ("wer", "cer", "rtf"))
-            print(f"{args.data.name}: {name}: WER {wer:.2f} CER {cer:.2f} RTF {rtf:.4f}")
+            score = Score(wer, cer, row["metric"])
+            print(f"{args.data.name}: {name}: {score} RTF {rtf:.4f}")
 
 
 def _sizes(paths: list[Path]) -> str:

@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> None:
     state = "made" if made.made else "already there"
     print(
         f"proxy set {made.folder}: {made.size} utterances ({state}); the uncompressed model has "
-        f"WER {made.score.wer:.2f} CER {made.score.cer:.2f} on it, "
-        f"{made.data_score.wer:.2f} and {made.data_score.cer:.2f} on all of {args.data}; it should "
+        f"{made.score} on it, {made.data_score} on all of {args.data}; it should "
         f"order plans as those do with Kendall's tau {made.kendall_tau:.2f}"
     )

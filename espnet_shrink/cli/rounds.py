@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     )  # fmt: skip
     if outcome.final is None:
         raise ShrinkError(
-            f"no round kept dev WER within its limit (see {args.out}/round*/round.yaml): "
+            f"no round kept dev {outcome.metric.upper()} within its limit "
+            f"(see {args.out}/round*/round.yaml): "
             "lower --target, or raise epochs in the rounds preset"
         )
     word = "reached" if outcome.reached_target else "NOT reached"

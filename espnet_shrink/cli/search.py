@@ -76,6 +76,6 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"plan {args.out / 'plan.yaml'}: "
         f"{full / found.params:.2f}x ({found.params:,} parameters), {rtf}"
-        f"dev WER {found.dev_score.wer:.2f} CER {found.dev_score.cer:.2f} without retraining, "
+        f"dev {found.dev_score} without retraining, "
         f"by {found.searcher} among {found.evaluations} plans"
     )

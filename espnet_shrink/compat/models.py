@@ -15,7 +15,7 @@ from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.choices import check_choices
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
-from espnet_shrink.errors import ShrinkError
+from espnet_shrink.errors import ShrinkError, first_line, out_of_memory
 from espnet_shrink.files import read_yaml
 
 
@@ -142,20 +142,24 @@ def load_model(config: str | Path, checkpoint: str | Path) -> LoadedModel:
     check_choices(task, described, config)
     try:
         model, args = task.builder().build_model_from_file(str(config), str(checkpoint), "cpu")
+    except ShrinkError:
+        raise
     except ImportError as error:
         raise ShrinkError(
             f"{config} needs a package that ESPnet takes from elsewhere: {error}: install it "
             "(ESPnet's tools/installers have the scripts)"
         ) from error
-    except (
-        RuntimeError, AssertionError, TypeError, AttributeError, ValueError, KeyError,
-    ) as error:  # fmt: skip
-        detail = " ".join(str(error).split())[:400]
-        raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
     except FileNotFoundError as error:
         raise ShrinkError(
-            f"{config} names a file that is missing: {error.filename} (paths in an ESPnet config "
-            "are relative to the recipe folder: run from there)"
+            f"{config} names a file that is missing: {error.filename or first_line(error)} (paths "
+            "in an ESPnet config are relative to the recipe folder: run from there)"
         ) from error
+    except (OSError, MemoryError) as error:
+        raise ShrinkError(f"{config}: the model cannot be built: {first_line(error)}") from error
+    except Exception as error:  # whatever ESPnet's many classes may raise
+        if out_of_memory(error):
+            raise ShrinkError(f"{config}: {first_line(error)}") from error
+        detail = " ".join(str(error).split())[:400] or type(error).__name__
+        raise ShrinkError(f"checkpoint {checkpoint} does not fit {config}: {detail}") from error
     check_keys(model, set(state), True, config, checkpoint)
     return LoadedModel(model.eval(), args, Path(config), Path(checkpoint), task)

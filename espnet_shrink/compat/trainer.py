@@ -22,7 +22,7 @@ def training_config(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 
 def train_command(task: Task, config: Path) -> list[str]:
     """The command that runs ESPnet's own trainer with the plugin on a config file."""
-    return [sys.executable, "-m", "espnet_shrink.run", "-m", task.train_module,
+    return [sys.executable, "-m", "espnet_shrink.run", "--debug", "-m", task.train_module,
             "--config", str(config)]  # fmt: skip
 
 

@@ -49,8 +49,9 @@ def retrain(
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, state)
     write_text(exp / CONFIG, yaml.safe_dump(config, sort_keys=False))
-    command = [sys.executable, "-m", "espnet_shrink.run", "-m", "espnet_shrink.espnet3.train"]
-    run_trainer([*command, str(exp / CONFIG)], exp, epochs, torch.cuda.device_count())
+    command = [sys.executable, "-m", "espnet_shrink.run", "--debug"]
+    command += ["-m", "espnet_shrink.espnet3.train", str(exp / CONFIG)]
+    run_trainer(command, exp, epochs, torch.cuda.device_count())
     _write_best(exp, config["best_model_criterion"][0][0].replace("/", "."))
     write_text(done, f"{epochs} epochs\n")
 

@@ -68,8 +68,8 @@ class ShrinkSystem(ASRSystem):
                 settings.proxy.method, settings.proxy.seed,
             )  # fmt: skip
             logger.info(
-                "proxy set %s: %d utterances; the uncompressed model has WER %.2f CER %.2f on it",
-                made.folder, made.size, made.score.wer, made.score.cer,
+                "proxy set %s: %d utterances; the uncompressed model has %s on it",
+                made.folder, made.size, made.score,
             )  # fmt: skip
 
     def search(self, *args: Any, **kwargs: Any) -> None:
@@ -86,10 +86,10 @@ class ShrinkSystem(ASRSystem):
                 int(full / settings.rounds.first_goal()), out,
             )  # fmt: skip
             logger.info(
-                "plan %s: %.2fx (%d parameters), dev WER %.2f CER %.2f without retraining, "
+                "plan %s: %.2fx (%d parameters), dev %s without retraining, "
                 "by %s among %d plans",
-                out / "plan.yaml", full / found.params, found.params, found.dev_score.wer,
-                found.dev_score.cer, found.searcher, found.evaluations,
+                out / "plan.yaml", full / found.params, found.params, found.dev_score,
+                found.searcher, found.evaluations,
             )  # fmt: skip
 
     def shrink(self, *args: Any, **kwargs: Any) -> None:
@@ -105,7 +105,8 @@ class ShrinkSystem(ASRSystem):
             )  # fmt: skip
             if outcome.final is None:
                 raise ShrinkError(
-                    f"no round kept dev WER within its limit (see {out}/round*/round.yaml): "
+                    f"no round kept dev {outcome.metric.upper()} within its limit "
+                    f"(see {out}/round*/round.yaml): "
                     "lower shrink.rounds.target, or raise shrink.rounds.epochs"
                 )
             logger.info(

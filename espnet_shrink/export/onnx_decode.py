@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.compat.text import Prompt, text_codec
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import sha256
@@ -29,7 +30,7 @@ from espnet_shrink.report.wer import bootstrap_interval, score
 
 RESULTS = "results.yaml"
 Rows = dict[str, dict[str, Any]]
-"""Name -> size_mib, memory_mib, and wer, cer, rtf, wer_interval by set."""
+"""Name -> size_mib, memory_mib, metric, and wer, cer, rtf and both intervals by set."""
 
 
 def decode_set(loaded: LoadedModel, folder: Path, data: Path, int8: bool) -> Rows:
@@ -50,11 +51,11 @@ def decode_set(loaded: LoadedModel, folder: Path, data: Path, int8: bool) -> Row
         features = extract(loaded, data)
         features_s = time.perf_counter() - began
         for name, decode, size_mib, memory_mib in _systems(loaded, folder, int8):
-            row = rows.setdefault(name, {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}})
-            row.update(size_mib=size_mib, memory_mib=memory_mib)
+            row = rows.setdefault(name, {})
+            row.update(size_mib=size_mib, memory_mib=memory_mib, metric=features.metric)
             measured = _measure(loaded, features, features_s, decode)
             for key, value in measured.items():
-                row[key][data.name] = value
+                row.setdefault(key, {})[data.name] = value
     document = {"sha256": digest, "rows": rows}
     write_text(folder / RESULTS, yaml.safe_dump(document, sort_keys=False))
     return rows
@@ -135,11 +136,15 @@ def _measure(
     decoding_s = time.perf_counter() - began
     names = [utterance.name for utterance in data.utterances]
     texts = [to_text(each) for each in tokens]
-    scores = score(dict(zip(names, data.references, strict=True)),
-                   dict(zip(names, texts, strict=True)))  # fmt: skip
+    references = {utterance.name: utterance.text for utterance in data.utterances}
+    scores = score(
+        references, dict(zip(names, texts, strict=True)),
+        scored_texts(vars(loaded.args), loaded.config), data.metric,
+    )  # fmt: skip
     return {
         "wer": scores.wer,
         "cer": scores.cer,
         "rtf": (features_s + decoding_s) / data.audio_s,
         "wer_interval": list(bootstrap_interval(scores.words)),
+        "cer_interval": list(bootstrap_interval(scores.characters)),
     }

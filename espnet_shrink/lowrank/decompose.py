@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from espnet_shrink.errors import ShrinkError, working_on
 from espnet_shrink.plan import Plan, Site
 
 # Share of the mean variance added to S, so that unseen input directions stay defined.
@@ -80,14 +81,35 @@ def decompose_sites(
     """Decompose every site, whitened by its entry of `moments`.
 
     Plain without: `moments` is None, the data never reached the site, or it is only looked up.
+
+    Raises:
+        ShrinkError: a weight or moment is not finite, or cannot be decomposed; the site is named.
     """
-    return {
-        site.name: decompose(
-            weights[site.name].reshape(site.shape),
-            None if moments is None else moments.get(site.name),
+    found = {}
+    for site in sites:
+        check_finite(site.name, weights[site.name])
+        moment = None if moments is None else moments.get(site.name)
+        if moment is not None and not moment.isfinite().all():
+            raise ShrinkError(
+                f"what {site.name} was given is not finite: the model computes infinities or no "
+                "numbers from this data"
+            )
+        with working_on(f"decomposing {site.name}"):
+            found[site.name] = decompose(weights[site.name].reshape(site.shape), moment)
+    return found
+
+
+def check_finite(name: str, weight: torch.Tensor) -> None:
+    """Refuse a weight that holds infinities or no numbers.
+
+    Raises:
+        ShrinkError: it does; its name is told.
+    """
+    if not weight.isfinite().all():
+        raise ShrinkError(
+            f"{name} holds values that are not finite: the training diverged, "
+            "take an earlier checkpoint"
         )
-        for site in sites
-    }
 
 
 def factors_of(

@@ -12,9 +12,10 @@ from espnet_shrink.proxy.score import Scorer, errors
 
 
 def best_decoder(loaded: LoadedModel, features: FeatureSet) -> str:
-    """The decoder ("ctc", "attention", ...) with which a model has the lowest WER on a set."""
+    """The decoder ("ctc", "attention", ...) with which a model has the fewest errors on a set."""
+    references, metric = features.references, features.metric
     found = Scorer(loaded, features).hypotheses()
-    return min(found, key=lambda name: errors(features.references, found[name]).wer)
+    return min(found, key=lambda name: errors(references, found[name], metric).rate)
 
 
 def decode_set(loaded: LoadedModel, features: FeatureSet, decoder: str, folder: Path) -> None:

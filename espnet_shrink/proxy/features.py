@@ -12,7 +12,10 @@ import humanfriendly
 import torch
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.compat.text import Prompt, text_codec
+from espnet_shrink.errors import ShrinkError, working_on
+from espnet_shrink.metric import Metric, metric_of
 from espnet_shrink.proxy.decoders import check_decoders
 from espnet_shrink.proxy.encoder import features_of
 from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder
@@ -28,7 +31,8 @@ class FeatureSet:
             frontend.
         tokens: N reference token sequences.
         seconds: N durations of the audio.
-        references: N texts to be recognised, without tags.
+        references: N reference texts, as they are scored.
+        metric: the error rate that decides on such texts.
         prompts: N, what decoding starts from.
     """
 
@@ -37,6 +41,7 @@ class FeatureSet:
     tokens: Sequence[Sequence[int]]
     seconds: Sequence[float]
     references: Sequence[str] = ()
+    metric: Metric = "wer"
     prompts: Sequence[Prompt] = ()
 
     @property
@@ -46,15 +51,24 @@ class FeatureSet:
 
     def first(self, count: int) -> FeatureSet:
         """Only the first `count` utterances."""
-        return FeatureSet(*(column[:count] for column in self._columns()))
+        return self._at(range(min(count, len(self.features))))
 
     def subset(self, names: set[str]) -> FeatureSet:
         """Only the utterances called `names`."""
-        keep = [i for i, u in enumerate(self.utterances) if u.name in names]
-        return FeatureSet(*([column[i] for i in keep] for column in self._columns()))
+        return self._at([i for i, u in enumerate(self.utterances) if u.name in names])
 
-    def _columns(self) -> list[Any]:
-        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+    def decided_by(self, metric: Metric) -> FeatureSet:
+        """The same, with the error rate that another set has chosen for the whole run."""
+        return dataclasses.replace(self, metric=metric)
+
+    def _at(self, keep: Sequence[int]) -> FeatureSet:
+        def of(values: Sequence[Any]) -> list[Any]:
+            return [values[i] for i in keep] if values else []
+
+        return FeatureSet(
+            of(self.utterances), of(self.features), of(self.tokens), of(self.seconds),
+            of(self.references), self.metric, of(self.prompts),
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -65,22 +79,32 @@ def extract(loaded: LoadedModel, folder: str | Path) -> FeatureSet:
     the shorter ones would differ.
 
     Raises:
-        ShrinkError: nothing that can be decoded; no tokenizer; bad folder, audio, sampling rate or
-            tags.
+        ShrinkError: nothing that can be decoded; no tokenizer; bad folder, audio, text, tags or
+            sampling rate.
     """
     check_decoders(loaded)
     utterances = read_folder(folder)
     rate_hz = sampling_rate_hz(loaded)
     codec = text_codec(loaded)
-    references = [codec.reference(utterance.text) for utterance in utterances]
-    features, seconds = [], []
+    texts = scored_texts(vars(loaded.args), loaded.config)
+    features, seconds, references, asked = [], [], [], []
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
-        features.append(encoder_input(loaded, samples))
+        with working_on(f"features of {utterance.name}, {utterance.audio}"):
+            features.append(encoder_input(loaded, samples))
+        with working_on(f"{folder}/text: tokens of {utterance.name}, {utterance.text!r}"):
+            asked.append(codec.reference(utterance.text))
+        references.append(texts.reference(utterance.text))
+    metric = metric_of(references)
+    if not any(map(str.split, references)):
+        raise ShrinkError(
+            f"{folder}/text: nothing is left of any text once {loaded.config} has cleaned it: "
+            "give texts in the language of the model"
+        )
     return FeatureSet(
-        utterances, features, [r.tokens for r in references], seconds,
-        [r.text for r in references], [r.prompt for r in references],
+        utterances, features, [a.tokens for a in asked], seconds, references, metric,
+        [a.prompt for a in asked],
     )  # fmt: skip
 
 

@@ -21,6 +21,14 @@ Encoded = dict[int, tuple[torch.Tensor, torch.Tensor]]
 BATCH_FRAMES = 4_000  # padded frames per batch: small enough that little is padding and caches hold
 
 
+class BatchFailed(Exception):
+    """Decoding the utterances at `indices` raised `reason`."""
+
+    def __init__(self, indices: list[int], reason: Exception) -> None:
+        super().__init__(indices, reason)
+        self.indices, self.reason = indices, reason
+
+
 def batches(features: Sequence[torch.Tensor]) -> list[list[int]]:
     """Indices of utterances that go together: longest first, as ESPnet's packing wants."""
     order = sorted(range(len(features)), key=lambda i: -len(features[i]))
@@ -78,6 +86,9 @@ def decode(
         decoders: of `decoders_of(model)`.
         prompts: what the decoding of each of the N starts from.
         kept: encoder outputs; what it lacks is computed and put there.
+
+    Raises:
+        BatchFailed: a batch could not be decoded.
     """
 
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -92,6 +103,8 @@ def decode(
                 kept[batch[0]] = encode_batch(model, [features[i] for i in batch])
             asked = [prompts[i] for i in batch]
             return {d.name: d.greedy(model, *kept[batch[0]], asked) for d in decoders}
+        except Exception as error:
+            raise BatchFailed(batch, error) from error
         finally:
             free.put(model)
 

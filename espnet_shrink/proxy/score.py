@@ -10,14 +10,17 @@ import jiwer
 import numpy as np
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.compat.text import text_codec
+from espnet_shrink.errors import ShrinkError, first_line, working_on
 from espnet_shrink.lowrank.decompose import Decomposition
 from espnet_shrink.lowrank.replan import Replanner
+from espnet_shrink.metric import Metric, without_spaces
 from espnet_shrink.plan import Plan
 from espnet_shrink.proxy.decoders import check_decoders, decoders_of
 from espnet_shrink.proxy.encoder import behind_the_encoder
 from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.greedy import Encoded, decode, threads_of, views_of
+from espnet_shrink.proxy.greedy import BatchFailed, Encoded, decode, threads_of, views_of
 
 # A wrong word is wrong in about a third of its characters, so both get about an equal say;
 # characters break the many ties that words leave on a small set.
@@ -26,18 +29,34 @@ CER_WEIGHT = 3.0
 
 @dataclass(frozen=True)
 class Score:
-    """Errors on a proxy set, in percent, averaged over the decoders (lower is better)."""
+    """Errors on a proxy set, in percent, averaged over the decoders (lower is better).
+
+    Attributes:
+        metric: which of the two decides; without words ("cer") `wer` counts whole utterances.
+    """
 
     wer: float
     cer: float
+    metric: Metric = "wer"
 
     @property
     def errors(self) -> float:
-        """The figure a search minimises, in percent: (WER + 3 CER) / 4.
+        """The figure a search minimises, in percent: (WER + 3 CER) / 4, or CER without words.
 
         Errors, not a loss: CTC loss can fall while WER rises.
         """
+        if self.metric == "cer":
+            return self.cer
         return (self.wer + CER_WEIGHT * self.cer) / (1.0 + CER_WEIGHT)
+
+    @property
+    def rate(self) -> float:
+        """The error rate that decides, in percent."""
+        return self.cer if self.metric == "cer" else self.wer
+
+    def __str__(self) -> str:
+        cer = f"CER {self.cer:.2f}"
+        return cer if self.metric == "cer" else f"WER {self.wer:.2f} {cer}"
 
 
 class Scorer:
@@ -68,6 +87,8 @@ class Scorer:
             # The CTC head writes the language that is spoken.
             self.decoders = [d for d in self.decoders if d.name != "ctc"] or self.decoders
         self._codec = text_codec(loaded)
+        self._texts = scored_texts(vars(loaded.args), loaded.config)
+        self._config = loaded.config
         self._views = views_of(model, cores)
         self._threads = threads_of(self._views)
         self._lock = threading.Lock()
@@ -84,26 +105,40 @@ class Scorer:
             self._replanner.apply(plan)
             if ranks != self._encoder_ranks:
                 self._encoder_ranks, self._encoded = ranks, {}
-            found = decode(
-                self._views, self._threads, self.data.features, self.decoders, self.data.prompts,
-                self._encoded,
-            )  # fmt: skip
-        return {
-            name: [self._codec.to_text(tokens) for tokens in results]
-            for name, results in found.items()
-        }
+            try:
+                found = decode(
+                    self._views, self._threads, self.data.features, self.decoders,
+                    self.data.prompts, self._encoded,
+                )  # fmt: skip
+            except BatchFailed as error:
+                names = [self.data.utterances[i].name for i in error.indices]
+                others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+                raise ShrinkError(
+                    f"{self._config}: decoding {names[0]}{others}: {first_line(error.reason)}"
+                ) from error.reason
+        with working_on(f"{self._config}: text of its tokens"):
+            return {
+                name: [self._texts.hypothesis(self._codec.to_text(tokens)) for tokens in results]
+                for name, results in found.items()
+            }
 
     def by_utterance(self, plan: Plan | None = None) -> np.ndarray:
         """(N) what every utterance adds to the errors of `plan`, in percent."""
         found = self.hypotheses(plan).values()
-        return np.mean([by_utterance(self.data.references, texts) for texts in found], axis=0)
+        data = self.data
+        return np.mean([by_utterance(data.references, t, data.metric) for t in found], axis=0)
 
     def score(self, plan: Plan | None = None) -> Score:
         """Errors of `plan` (None: of the model as it is)."""
-        by_decoder = self.hypotheses(plan)
-        scores = [errors(self.data.references, texts) for texts in by_decoder.values()]
+        return self.mean(self.hypotheses(plan))
+
+    def mean(self, by_decoder: Mapping[str, Sequence[str]]) -> Score:
+        """Errors of `hypotheses()`, averaged over the decoders."""
+        data = self.data
+        scores = [errors(data.references, t, data.metric) for t in by_decoder.values()]
+        count = len(scores)
         return Score(
-            sum(s.wer for s in scores) / len(scores), sum(s.cer for s in scores) / len(scores)
+            sum(s.wer for s in scores) / count, sum(s.cer for s in scores) / count, data.metric
         )
 
     def score_all(self, plans: Sequence[Plan]) -> Iterator[Score]:
@@ -111,11 +146,16 @@ class Scorer:
         return map(self.score, plans)
 
 
-def by_utterance(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+def by_utterance(
+    references: Sequence[str], hypotheses: Sequence[str], metric: Metric = "wer"
+) -> np.ndarray:
     """(N) what every utterance adds to `errors(...).errors`, in percent."""
+    references, hypotheses = _as_compared(references, hypotheses, metric)
     pairs = list(zip(references, hypotheses, strict=True))
-    words = _rates([jiwer.process_words(*pair) for pair in pairs])
     characters = _rates([jiwer.process_characters(*pair) for pair in pairs])
+    if metric == "cer":
+        return characters
+    words = _rates([jiwer.process_words(*pair) for pair in pairs])
     return (words + CER_WEIGHT * characters) / (1.0 + CER_WEIGHT)
 
 
@@ -125,9 +165,19 @@ def _rates(found: Sequence[jiwer.WordOutput] | Sequence[jiwer.CharacterOutput]) 
     return 100.0 * wrong / sum(f.hits + f.substitutions + f.deletions for f in found)
 
 
-def errors(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
-    """Corpus WER and CER in percent, by jiwer."""
+def errors(references: Sequence[str], hypotheses: Sequence[str], metric: Metric = "wer") -> Score:
+    """Corpus WER and CER in percent, by jiwer; `metric` is the one that decides."""
+    references, hypotheses = _as_compared(references, hypotheses, metric)
     return Score(
-        100.0 * float(jiwer.wer(list(references), list(hypotheses))),
-        100.0 * float(jiwer.cer(list(references), list(hypotheses))),
+        100.0 * float(jiwer.wer(references, hypotheses)),
+        100.0 * float(jiwer.cer(references, hypotheses)),
+        metric,
     )
+
+
+def _as_compared(
+    references: Sequence[str], hypotheses: Sequence[str], metric: Metric
+) -> tuple[list[str], list[str]]:
+    if metric == "cer":
+        return list(map(without_spaces, references)), list(map(without_spaces, hypotheses))
+    return list(references), list(hypotheses)

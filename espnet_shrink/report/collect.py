@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import re
@@ -12,17 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.compat.models import espnet_version, find_model, load_model
+from espnet_shrink.compat.references import ScoredTexts, scored_texts
 from espnet_shrink.compat.trainer import planned_epochs, trained_epochs
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import sha256
 from espnet_shrink.export.onnx_decode import read_rows
 from espnet_shrink.export.quantised import quantised_sizes
 from espnet_shrink.files import read_yaml
+from espnet_shrink.metric import Metric
 from espnet_shrink.report import results as schema
 from espnet_shrink.report.wer import bootstrap_interval, read_text, score
 from espnet_shrink.version import __version__
 
-INT8_SUFFIX = "_int8"  # of the inference tag under which stage 20 decodes the quantised model
+# Of the inference tags under which the recipe decodes the quantised model, and each round as it
+# was factorised.
+INT8_SUFFIX, BEFORE_SUFFIX = "_int8", "_before_retraining"
+INT8 = "int8 (torch)"
+SCORES = ("wer", "cer", "rtf", "wer_interval", "cer_interval")
+RTF = r"RTF:\s*([\d.]+(?:[eE][-+]?\d+)?)"
 
 
 @dataclass(frozen=True)
@@ -47,25 +53,52 @@ class Sources:
     commands: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How hypotheses are found and scored.
+
+    Attributes:
+        metric: the error rate that decided in the rounds.
+        texts: what is done to texts of the model before.
+        data_root, sets, inference_tag: as in `Sources`.
+    """
+
+    metric: Metric
+    texts: ScoredTexts
+    data_root: Path
+    sets: Sequence[str]
+    inference_tag: str
+
+
 def collect(sources: Sources) -> schema.Results:
     """Read rounds, hypotheses and real-time factors, and score them.
 
+    A real-time factor that was not measured, and a form of the final model that was not decoded,
+    are left out.
+
     Raises:
-        ShrinkError: stage 19 or 20 is not done; the missing file is named.
+        ShrinkError: a round or its hypotheses are missing; the file is named.
     """
     out = sources.out
-    summary = read_yaml(_existing(out / "rounds.yaml", "run the rounds first (stage 19)"))
+    summary = read_yaml(_existing(out / "rounds.yaml", "run the rounds first"))
+    scoring = Scoring(
+        "cer" if summary.get("metric") == "cer" else "wer",
+        scored_texts(read_yaml(sources.exp / "config.yaml"), sources.exp / "config.yaml"),
+        sources.data_root, sources.test_sets, sources.inference_tag,
+    )  # fmt: skip
     rounds = [
-        _round(read_yaml(out / f"round{n}" / "round.yaml"), summary, sources)
+        _round(read_yaml(out / f"round{n}" / "round.yaml"), summary, out, scoring)
         for n in range(1, summary["rounds"] + 1)
     ]
-    baseline = _system(sources.exp, summary["baseline"], sources)
+    baseline = _system(sources.exp, summary["baseline"], out, scoring)
     control = None
     if (out / "control" / ".trained").exists():
-        control = _system(out / "control", summary["baseline"], sources)
+        control = _system(out / "control", summary["baseline"], out, scoring)
     settings = read_yaml(out / "settings.yaml")
     final = _final(rounds, summary["final"], baseline)
+    variants, left_out = _variants(out / final.exp, out, scoring)
     return schema.Results(
+        metric=scoring.metric,
         seed=settings["search"]["seed"],
         corpus=sources.corpus,
         baseline=baseline,
@@ -79,7 +112,8 @@ def collect(sources: Sources) -> schema.Results:
         ],
         versions=_versions(),
         commands=list(sources.commands),
-        variants=_variants(out / final.exp, sources),
+        variants=variants,
+        left_out=left_out,
     )
 
 
@@ -89,44 +123,57 @@ def _existing(path: Path, remedy: str) -> Path:
     return path
 
 
-def _decoded(exp: Path, sources: Sources) -> dict[str, Any]:
-    """WER, CER, interval and RTF of every set, by key and set."""
-    found: dict[str, dict[str, Any]] = {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}}
-    for name in sources.test_sets:
-        folder = exp / sources.inference_tag / name
-        hypotheses = _existing(folder / "text", "decode it first (stage 12 or 20)")
-        references = _existing(sources.data_root / name / "text", "run stage 3 first")
-        scores = score(read_text(references), read_text(hypotheses))
+def _decoded(exp: Path, scoring: Scoring, suffix: str = "") -> dict[str, Any]:
+    """Error rates, intervals and RTF of every set, by key and set.
+
+    Args:
+        suffix: of the inference tag.
+    """
+    found = _nothing()
+    for name in scoring.sets:
+        folder = exp / f"{scoring.inference_tag}{suffix}" / name
+        hypotheses = _existing(folder / "text", "decode it first")
+        references = _existing(scoring.data_root / name / "text", "make the data first")
+        scores = score(read_text(references), read_text(hypotheses), scoring.texts, scoring.metric)
         found["wer"][name] = scores.wer
         found["cer"][name] = scores.cer
         found["wer_interval"][name] = bootstrap_interval(scores.words)
-        log = _existing(folder / "logdir" / "calculate_rtf.log", "decode again (stage 12 or 20)")
-        rtf = re.search(r"RTF:\s*([\d.]+)", log.read_text(encoding="utf-8"))
-        if rtf is None:
-            raise ShrinkError(f"{log} has no line `RTF: ...`: decode again (stage 12 or 20)")
-        found["rtf"][name] = float(rtf.group(1))
+        found["cer_interval"][name] = bootstrap_interval(scores.characters)
+        rtf = _rtf(folder / "logdir" / "calculate_rtf.log")
+        if rtf is not None:
+            found["rtf"][name] = rtf
     return found
+
+
+def _nothing() -> dict[str, dict[str, Any]]:
+    return {key: {} for key in SCORES}
+
+
+def _rtf(log: Path) -> float | None:
+    """What ESPnet's calculate_rtf.py wrote; of some kinds of decoding it can measure none."""
+    if not log.is_file():
+        return None
+    found = re.search(RTF, log.read_text(encoding="utf-8", errors="replace"))
+    return None if found is None else float(found.group(1))
 
 
 def _relative(exp: Path, out: Path) -> str:
     return os.path.relpath(exp.resolve(), out.resolve())
 
 
-def _system(exp: Path, cost: dict[str, Any], sources: Sources) -> schema.System:
+def _system(exp: Path, cost: dict[str, Any], out: Path, scoring: Scoring) -> schema.System:
     epochs = trained_epochs(exp) or planned_epochs(read_yaml(exp / "config.yaml"))
-    return schema.System(
-        **cost, **_decoded(exp, sources), exp=_relative(exp, sources.out), epochs=epochs
-    )
+    return schema.System(**cost, **_decoded(exp, scoring), exp=_relative(exp, out), epochs=epochs)
 
 
-def _round(done: dict[str, Any], summary: dict[str, Any], sources: Sources) -> schema.Round:
-    exp = sources.out / f"round{done['round']}"
-    empty: dict[str, Any] = {"wer": {}, "cer": {}, "rtf": {}, "wer_interval": {}}
-    decoded = _decoded(exp, sources) if done["status"] == "accepted" else empty
-    before_tag = f"{sources.inference_tag}_before_retraining"
+def _round(
+    done: dict[str, Any], summary: dict[str, Any], out: Path, scoring: Scoring
+) -> schema.Round:
+    exp = out / f"round{done['round']}"
+    decoded = _decoded(exp, scoring) if done["status"] == "accepted" else _nothing()
     before = {}
-    if (exp / before_tag).is_dir():
-        before = _decoded(exp, dataclasses.replace(sources, inference_tag=before_tag))["wer"]
+    if (exp / f"{scoring.inference_tag}{BEFORE_SUFFIX}").is_dir():
+        before = _decoded(exp, scoring, BEFORE_SUFFIX)[scoring.metric]
     return schema.Round(
         **{
             key: done[key]
@@ -137,10 +184,10 @@ def _round(done: dict[str, Any], summary: dict[str, Any], sources: Sources) -> s
             )
         },
         **decoded,
-        dev_wer=done["dev"]["wer"],
+        dev_wer=done["dev"][scoring.metric],
         wer_before_retraining=before,
         full_ranks=summary["full_ranks"],
-        exp=_relative(exp, sources.out),
+        exp=_relative(exp, out),
     )  # fmt: skip
 
 
@@ -155,39 +202,43 @@ def _final(
     return schema.Final(
         params=chosen.params, size_mib=chosen.size_mib,
         macs_per_audio_second=chosen.macs_per_audio_second, wer=chosen.wer, cer=chosen.cer,
-        rtf=chosen.rtf, wer_interval=chosen.wer_interval, exp=chosen.exp,
-        compression=compression, round=number or 0,
+        rtf=chosen.rtf, wer_interval=chosen.wer_interval, cer_interval=chosen.cer_interval,
+        exp=chosen.exp, compression=compression, round=number or 0,
     )  # fmt: skip
 
 
-def _variants(exp: Path, sources: Sources) -> list[schema.Variant]:
-    """The forms of the final model in `exp` that were decoded: int8 by stage 20, ONNX by export."""
-    rows = []
-    int8_tag = f"{sources.inference_tag}{INT8_SUFFIX}"
-    if (exp / int8_tag).is_dir():
+def _variants(
+    exp: Path, out: Path, scoring: Scoring
+) -> tuple[list[schema.Variant], list[schema.LeftOut]]:
+    """The forms of the final model in `exp` that were decoded, and those that could not be."""
+    rows, left_out = [], []
+    int8 = exp / f"{scoring.inference_tag}{INT8_SUFFIX}"
+    if all((int8 / name / "text").is_file() for name in scoring.sets):
         sizes = quantised_sizes(load_model(*find_model(exp)).model)
-        decoded = _decoded(exp, dataclasses.replace(sources, inference_tag=int8_tag))
         rows.append(
             schema.Variant(
-                name="int8 (torch)", size_mib=sizes.disk_mib, memory_mib=sizes.memory_mib,
-                exp=_relative(exp / int8_tag, sources.out), **decoded,
+                name=INT8, size_mib=sizes.disk_mib, memory_mib=sizes.memory_mib,
+                exp=_relative(int8, out), **_decoded(exp, scoring, INT8_SUFFIX),
             )
         )  # fmt: skip
+    elif int8.is_dir():
+        lacking = next(n for n in scoring.sets if not (int8 / n / "text").is_file())
+        left_out.append(schema.LeftOut(name=INT8, reason=f"{lacking} was not decoded with it"))
     if (exp / "onnx").is_dir():
         of_this_model = sha256(find_model(exp)[1])
         for name, row in read_rows(exp / "onnx", of_this_model).items():
             scores = {
-                key: {n: row[key][n] for n in sources.test_sets if n in row[key]}
-                for key in ("wer", "cer", "rtf", "wer_interval")
+                key: {n: row[key][n] for n in scoring.sets if n in row.get(key, {})}
+                for key in SCORES
             }
             if scores["wer"]:
                 rows.append(
                     schema.Variant(
                         name=name, size_mib=row["size_mib"], memory_mib=row["memory_mib"],
-                        exp=_relative(exp / "onnx", sources.out), **scores,
+                        exp=_relative(exp / "onnx", out), **scores,
                     )
                 )  # fmt: skip
-    return rows
+    return rows, left_out
 
 
 def _versions() -> schema.Versions:

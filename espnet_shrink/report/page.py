@@ -56,7 +56,8 @@ summary { cursor: pointer; color: #0072B2; }
 <h2>Results</h2>
 {{ table(main) }}
 <ul class="notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
-<p><img alt="WER against parameters by round" src="data:image/png;base64,{{ wer_png }}"></p>
+<p><img alt="{{ results.metric | upper }} against parameters by round"
+src="data:image/png;base64,{{ wer_png }}"></p>
 {% if results.variants -%}
 <h2>The final model in other forms</h2>
 {{ table(variants) }}

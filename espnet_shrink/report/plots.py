@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from espnet_shrink.files import write_atomically
-from espnet_shrink.report.results import Results, Round
+from espnet_shrink.report.results import Results, Round, intervals, rates
 from espnet_shrink.report.tables import round_name, shorten
 
 WIDTH_INCHES, DPI = 8.0, 150
@@ -38,7 +38,7 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_wer(results: Results, path: str | os.PathLike[str]) -> None:
-    """Plot WER against parameters by round, one panel per set, to the PNG file `path`."""
+    """Plot WER (or CER) against parameters by round, a panel per set, to the PNG file `path`."""
     with matplotlib.rc_context(STYLE):
         height = 4.3 * len(results.sets) + 0.5
         figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
@@ -48,10 +48,11 @@ def plot_wer(results: Results, path: str | os.PathLike[str]) -> None:
             _wer_panel(axes, results, name)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=4)
+        rate = results.metric.upper()
         figure.draw_without_rendering()  # places the axes, so that labels can be measured
         for axes, name in zip(panels, results.sets, strict=True):
             top = _label_points(axes, results, canvas)
-            axes.set_title(f"{results.corpus}, {name}: WER against parameters", pad=top)
+            axes.set_title(f"{results.corpus}, {name}: {rate} against parameters", pad=top)
         _save(figure, path)
 
 
@@ -97,18 +98,19 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
     if results.control is not None:
         lines.append(("control", results.control, ORANGE, "-."))
     tops = []
+    metric = results.metric
     for label, system, colour, dashes in lines:
-        low, high = system.wer_interval[name]
+        low, high = intervals(system, metric)[name]
         axes.axhspan(low, high, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(
-            system.wer[name],
+            rates(system, metric)[name],
             color=colour,
             linestyle=dashes,
             linewidth=1.4,
         )
         axes.plot(
             system.params / 1e6,
-            system.wer[name],
+            rates(system, metric)[name],
             color=colour,
             linestyle=dashes,
             linewidth=1.4,
@@ -119,11 +121,12 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
         )
         tops.append(high)
     for r in results.accepted:
-        low, high = r.wer_interval[name]
+        low, high = intervals(r, metric)[name]
+        rate = rates(r, metric)[name]
         axes.errorbar(
             r.params / 1e6,
-            r.wer[name],
-            [[max(r.wer[name] - low, 0)], [max(high - r.wer[name], 0)]],
+            rate,
+            [[max(rate - low, 0)], [max(high - rate, 0)]],
             fmt="o",
             color=BLUE,
             markersize=7,
@@ -136,7 +139,7 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
     if results.accepted:
         axes.plot(
             [r.params / 1e6 for r in results.accepted],
-            [r.wer[name] for r in results.accepted],
+            [rates(r, metric)[name] for r in results.accepted],
             color=BLUE,
             alpha=0.35,
             zorder=2,
@@ -155,13 +158,13 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_xlabel("parameters (millions, log scale)")
-    axes.set_ylabel("WER (%) with 95 % intervals")
+    axes.set_ylabel(f"{metric.upper()} (%) with 95 % intervals")
 
 
 def _hollow_points(axes: Axes, results: Results, name: str, measured_top: float) -> float:
-    """Draw WER before retraining; return the top of the axis.
+    """Draw error rates before retraining; return the top of the axis.
 
-    Before retraining the WER can be many times what it is after: a point past the axis is an
+    Before retraining an error rate can be many times what it is after: a point past the axis is an
     arrow at its upper edge with the value beside it, so that the rest stays readable.
     """
     before = [(r.params / 1e6, r.wer_before_retraining.get(name), r) for r in results.accepted]

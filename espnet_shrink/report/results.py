@@ -1,8 +1,10 @@
 """results.json: what a run of compress-and-retrain rounds cost and gained, as plain data.
 
-Version 1. Every key but `variants` is required; WER and CER are in percent, per test set; folders
-(`exp`) are relative to the folder of results.json. `compression` counts every parameter of the
-model.
+Version 1. Keys that came later (`variants`, `metric`, `cer_interval`, `left_out`) may be missing,
+all others are required; WER and CER are in percent, per test set; folders (`exp`) are relative to
+the folder of results.json. `compression` counts every parameter of the model. Where `metric` is
+"cer", texts have no words: `wer` means nothing there, and the keys dev_wer, dev_wer_limit and
+wer_before_retraining are of CER.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import write_atomically
+from espnet_shrink.metric import Metric
 
 VERSION: Literal[1] = 1
 
@@ -24,6 +27,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Rank = Annotated[int, msgspec.Meta(ge=1)]
 PerSet = dict[str, Amount]
+Intervals = dict[str, tuple[Amount, Amount]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +40,9 @@ class Measured:
         macs_per_audio_second: multiply-accumulates for one second of audio.
         wer: percent, per set.
         cer: percent, per set.
-        rtf: real-time factor (seconds of decoding per second of audio), per set.
+        rtf: real-time factor (seconds of decoding per second of audio), per set where measured.
         wer_interval: 95 % bootstrap interval of the WER, per set.
+        cer_interval: the same of the CER.
         exp: experiment folder, relative to results.json.
     """
 
@@ -47,7 +52,8 @@ class Measured:
     wer: PerSet
     cer: PerSet
     rtf: PerSet
-    wer_interval: dict[str, tuple[Amount, Amount]]
+    wer_interval: Intervals
+    cer_interval: Intervals = field(default_factory=dict)
     exp: str
 
     def __post_init__(self) -> None:
@@ -55,12 +61,26 @@ class Measured:
 
 
 def _check_sets(system: Measured | Variant) -> None:
-    for key in ("cer", "rtf", "wer_interval"):
+    for key in ("cer", "wer_interval"):
         if getattr(system, key).keys() != system.wer.keys():
             raise ValueError(f"`{key}` and `wer` are not of the same sets")
-    for name, (low, high) in system.wer_interval.items():
-        if low > high:
-            raise ValueError(f"`wer_interval` of {name} ends below its start")
+    for key in ("rtf", "cer_interval"):
+        if not getattr(system, key).keys() <= system.wer.keys():
+            raise ValueError(f"`{key}` has sets that `wer` has not")
+    for key in ("wer_interval", "cer_interval"):
+        for name, (low, high) in getattr(system, key).items():
+            if low > high:
+                raise ValueError(f"`{key}` of {name} ends below its start")
+
+
+def rates(system: Measured | Variant, metric: Metric) -> PerSet:
+    """The error rate that decides, in percent, per set."""
+    return system.cer if metric == "cer" else system.wer
+
+
+def intervals(system: Measured | Variant, metric: Metric) -> Intervals:
+    """Its 95 % bootstrap intervals, per set."""
+    return system.cer_interval if metric == "cer" else system.wer_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +97,8 @@ class Round(Measured):
     A round that was rolled back has no WER, CER and RTF: it was judged on dev data.
 
     Attributes:
-        dev_wer: percent on dev data after retraining; `dev_wer_limit` is what it may be.
+        dev_wer: the deciding error rate on dev data after retraining, in percent;
+            `dev_wer_limit` is what it may be.
         wer_before_retraining: percent, per set; may be empty.
         ranks: rank of each site, or "dense".
         full_ranks: min(out, in) of the same sites.
@@ -121,7 +142,7 @@ class Variant:
         name: the form and, if it is not the report's, the way of decoding.
         size_mib: its files on disk, in MiB.
         memory_mib: its weights in memory, in MiB.
-        wer, cer, rtf, wer_interval: as `Measured`, of one or more of its sets.
+        wer, cer, rtf, wer_interval, cer_interval: as `Measured`, of one or more of its sets.
         exp: folder of its hypotheses or files, relative to results.json.
     """
 
@@ -131,7 +152,8 @@ class Variant:
     wer: PerSet
     cer: PerSet
     rtf: PerSet
-    wer_interval: dict[str, tuple[Amount, Amount]]
+    wer_interval: Intervals
+    cer_interval: Intervals = field(default_factory=dict)
     exp: str
 
     def __post_init__(self) -> None:
@@ -141,6 +163,14 @@ class Variant:
 @dataclass(frozen=True, kw_only=True)
 class Uncompressed:
     """A parameter that was not a candidate for compression, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A form of the final model that has no row, and why."""
 
     name: str
     reason: str
@@ -171,12 +201,15 @@ class Results:
     versions: Versions
     commands: list[str]
     variants: list[Variant] = field(default_factory=list)
+    metric: Metric = "wer"
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         sets = self.baseline.wer.keys()
         if not sets:
             raise ValueError("`baseline` has no `wer` of any set")
         others: list[tuple[str, Measured | None]] = [
+            ("baseline", self.baseline),
             ("control", self.control),
             ("final", self.final),
             *((f"rounds[{i}]", r) for i, r in enumerate(self.rounds) if r.status == "accepted"),
@@ -184,6 +217,8 @@ class Results:
         for key, other in others:
             if other is not None and other.wer.keys() != sets:
                 raise ValueError(f"`{key}` and `baseline` are not of the same sets")
+            if other is not None and intervals(other, self.metric).keys() != sets:
+                raise ValueError(f"`{key}` has no `cer_interval` of some set")
         for i, variant in enumerate(self.variants):
             if not variant.wer.keys() <= sets:
                 raise ValueError(f"`variants[{i}]` has sets that `baseline` has not")
@@ -201,8 +236,9 @@ class Results:
         return [r for r in self.rounds if r.status == "accepted"]
 
     def better_baseline(self, name: str) -> Literal["baseline", "control"]:
-        """Which uncompressed model has the lower WER on the set `name`."""
-        if self.control is not None and self.control.wer[name] < self.baseline.wer[name]:
+        """Which uncompressed model has the lower error rate on the set `name`."""
+        before = rates(self.baseline, self.metric)[name]
+        if self.control is not None and rates(self.control, self.metric)[name] < before:
             return "control"
         return "baseline"
 

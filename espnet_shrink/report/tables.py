@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from espnet_shrink.report.results import Final, Measured, Results, Round, Variant
+from espnet_shrink.report.results import (
+    Final,
+    Measured,
+    Results,
+    Round,
+    Variant,
+    intervals,
+    rates,
+)
 
 NONE = "-"
 BETTER = "*"
 VARIANTS_NOTE = (
     "Greedy rows are to be held against each other, not against the beam search of the others. "
     "Memory is that of the weights. RTFs compare only if the machine was equally idle for each."
+)
+
+UNSPACED_NOTE = (
+    "The texts are written without spaces: there are no words, and CER decides; spaces between "
+    "characters of such scripts do not count."
 )
 
 
@@ -33,10 +46,9 @@ class Table:
 
 
 def main_table(results: Results, sets: list[str]) -> Table:
-    """Baseline, control, every round and the final model: size, WER, CER and RTF on `sets`."""
+    """Baseline, control, every round and the final model: size, errors and RTF on `sets`."""
     header = ["system", "compression", "params (M)", "size (MiB)", "MACs/s (M)"]
-    for name in sets:
-        header += [f"WER % {name} [95 %]", f"CER % {name}", f"RTF {name}"]
+    header += [column for name in sets for column in _score_header(results, name)]
     systems: list[tuple[str, Measured]] = [("baseline", results.baseline)]
     if results.control is not None:
         systems.append(("control", results.control))
@@ -50,20 +62,15 @@ def main_table(results: Results, sets: list[str]) -> Table:
         row.append(f"{system.macs_per_audio_second / 1e6:.1f}")
         for set_name in sets:
             better = name == results.better_baseline(set_name)
-            row += [
-                _wer(system, set_name) + (f" {BETTER}" if better else ""),
-                _number(system.cer, set_name, ".2f"),
-                _number(system.rtf, set_name, ".3f"),
-            ]
+            row += _scores(results, system, set_name, f" {BETTER}" if better else "")
         rows.append(tuple(row))
     return Table(tuple(header), tuple(rows), last_is_final=True)
 
 
 def variants_table(results: Results, sets: list[str]) -> Table:
-    """The final model in other forms: size on disk and in memory, WER, CER and RTF on `sets`."""
+    """The final model in other forms: size on disk and in memory, errors and RTF on `sets`."""
     header = ["final model as", "disk (MiB)", "memory (MiB)"]
-    for name in sets:
-        header += [f"WER % {name} [95 %]", f"CER % {name}", f"RTF {name}"]
+    header += [column for name in sets for column in _score_header(results, name)]
     final = results.final
     forms: list[tuple[str, float, float, Measured | Variant]] = [
         ("float32 (torch)", final.size_mib, final.size_mib, final)
@@ -73,20 +80,17 @@ def variants_table(results: Results, sets: list[str]) -> Table:
     for form, size_mib, memory_mib, variant in forms:
         row = [form, f"{size_mib:.2f}", f"{memory_mib:.2f}"]
         for name in sets:
-            row += [
-                _wer(variant, name),
-                _number(variant.cer, name, ".2f"),
-                _number(variant.rtf, name, ".3f"),
-            ]
+            row += _scores(results, variant, name)
         rows.append(tuple(row))
     return Table(tuple(header), tuple(rows))
 
 
 def rounds_table(results: Results) -> Table:
-    """What each round aimed at and reached, and the dev WER it was judged by."""
+    """What each round aimed at and reached, and the error rate on dev it was judged by."""
     header = ["round", "target", "reached", "searcher", "plans scored", "epochs"]
-    header += ["dev WER %", "limit %"]
-    header += [f"WER % {name} before retraining" for name in results.sets]
+    rate = results.metric.upper()
+    header += [f"dev {rate} %", "limit %"]
+    header += [f"{rate} % {name} before retraining" for name in results.sets]
     rows = []
     for r in results.rounds:
         row = [round_name(r), f"{r.target_compression:.2f}", f"{r.compression:.2f}", r.searcher]
@@ -130,16 +134,20 @@ def verdict(results: Results, name: str) -> str:
     best = results.baseline if which == "baseline" else results.control
     assert best is not None
     final = results.final
-    low, high = best.wer_interval[name]
-    difference = final.wer[name] - best.wer[name]
-    relative = f", {100 * difference / best.wer[name]:+.1f} % relative" if best.wer[name] else ""
-    where = "within" if low <= final.wer[name] <= high else "below"
-    if final.wer[name] > high:
+    low, high = intervals(best, results.metric)[name]
+    before, after = (rates(system, results.metric)[name] for system in (best, final))
+    difference = after - before
+    relative = f", {100 * difference / before:+.1f} % relative" if before else ""
+    where = "within" if low <= after <= high else "below"
+    if after > high:
         where = "above"
+    rate = results.metric.upper()
     rival = " (no control was trained)" if results.control is None else ""
     return (
-        f"{name}: the better uncompressed model is the {which}{rival}: WER {_wer(best, name)}. "
-        f"The final model, {final.compression:.2f} times smaller, has {_wer(final, name)} "
+        f"{name}: the better uncompressed model is the {which}{rival}: {rate} "
+        f"{_with_interval(results, best, name)}. "
+        f"The final model, {final.compression:.2f} times smaller, has "
+        f"{_with_interval(results, final, name)} "
         f"({difference:+.2f} absolute{relative}), {where} the {which}'s 95 % interval."
     )
 
@@ -149,7 +157,9 @@ def notes(results: Results) -> list[str]:
     control = "the baseline trained for as many extra epochs as the rounds"
     return [
         "Compression counts every parameter of the model; MACs/s are per second of audio.",
-        "WER intervals: 95 %, bootstrap over utterances.",
+        f"{results.metric.upper()} intervals: 95 %, bootstrap over utterances.",
+        *([UNSPACED_NOTE] if results.metric == "cer" else []),
+        *(f"{each.name} has no row: {each.reason}." for each in results.left_out),
         f"{BETTER} the better of baseline and control ({control})."
         if results.control
         else f"{BETTER} the baseline; no control ({control}) was trained.",
@@ -172,7 +182,7 @@ def results_md(results: Results) -> str:
                 f"- final model: `{results.final.exp}`",
             ]
         ),
-        "## WER, CER, RTF",
+        "## CER, RTF" if results.metric == "cer" else "## WER, CER, RTF",
         markdown(main_table(results, results.sets)),
         "\n".join(f"- {_escape(note)}" for note in notes(results)),
         "\n\n".join(_escape(verdict(results, name)) for name in results.sets),
@@ -196,22 +206,37 @@ def results_text(results: Results) -> str:
     for name in results.sets:
         table = main_table(results, [name])
         # The set is named once above the table: its columns need not repeat it.
-        header = (*table.header[:5], "WER % [95 %]", "CER %", "RTF")
+        scores = _score_header(results)
+        header = (*table.header[:5], *scores)
         parts.append(f"{results.corpus}, {name}\n" + aligned(Table(header, table.rows)))
         if results.variants:
             forms = variants_table(results, [name])
-            short = (*forms.header[:3], "WER % [95 %]", "CER %", "RTF")
+            short = (*forms.header[:3], *scores)
             parts.append(aligned(Table(short, forms.rows), 3) + f"\n{VARIANTS_NOTE}")
     parts.append("\n".join(notes(results)))
     parts += [verdict(results, name) for name in results.sets]
     return "\n\n".join(parts) + "\n"
 
 
-def _wer(system: Measured | Variant, name: str) -> str:
-    if name not in system.wer:
-        return NONE
-    low, high = system.wer_interval[name]
-    return f"{system.wer[name]:.2f} [{low:.2f}, {high:.2f}]"
+def _score_header(results: Results, name: str = "") -> list[str]:
+    """Headers of what `_scores` gives; texts without spaces have no words to count errors in."""
+    rate, name = results.metric.upper(), f" {name}" if name else ""
+    more = [] if results.metric == "cer" else [f"CER %{name}"]
+    return [f"{rate} %{name} [95 %]", *more, f"RTF{name}"]
+
+
+def _scores(results: Results, system: Measured | Variant, name: str, mark: str = "") -> list[str]:
+    more = [] if results.metric == "cer" else [_number(system.cer, name, ".2f")]
+    rate = _with_interval(results, system, name) + mark
+    return [rate, *more, _number(system.rtf, name, ".3f")]
+
+
+def _with_interval(results: Results, system: Measured | Variant, name: str) -> str:
+    rate = _number(rates(system, results.metric), name, ".2f")
+    if name not in intervals(system, results.metric):
+        return rate
+    low, high = intervals(system, results.metric)[name]
+    return f"{rate} [{low:.2f}, {high:.2f}]"
 
 
 def _number(values: Mapping[str, float], name: str, form: str) -> str:

@@ -15,7 +15,9 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_shrink.compat.references import AS_THEY_ARE, ScoredTexts
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.metric import Metric, without_spaces
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,17 @@ def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
     return texts
 
 
-def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Scores:
+def score(
+    ref: Mapping[str, str],
+    hyp: Mapping[str, str],
+    texts: ScoredTexts = AS_THEY_ARE,
+    metric: Metric = "wer",
+) -> Scores:
     """Score hypotheses against references; both map utterance ids to texts.
+
+    Args:
+        texts: what is done to both before; what a reference loses by that counts no error.
+        metric: with "cer", spaces between characters of unspaced scripts do not count.
 
     Raises:
         ShrinkError: no references, an empty reference, or other ids in `hyp` than in `ref`.
@@ -103,10 +114,16 @@ def score(ref: Mapping[str, str], hyp: Mapping[str, str]) -> Scores:
     utterances = tuple(sorted(ref))
     words, characters = [], []
     for utterance in utterances:
-        reference, hypothesis = (" ".join(texts[utterance].split()) for texts in (ref, hyp))
+        pair = texts.reference(ref[utterance]), texts.hypothesis(hyp[utterance])
+        reference, hypothesis = (" ".join(text.split()) for text in pair)
+        if metric == "cer":
+            reference, hypothesis = without_spaces(reference), without_spaces(hypothesis)
         words.append(_errors_and_length(jiwer.process_words(reference, hypothesis)))
         characters.append(_errors_and_length(jiwer.process_characters(reference, hypothesis)))
-    return Scores(utterances, _counts(words), _counts(characters))
+    scores = Scores(utterances, _counts(words), _counts(characters))
+    if not scores.words.lengths.any():
+        raise ShrinkError("nothing is left of any reference text once the config has cleaned it")
+    return scores
 
 
 def bootstrap_interval(
@@ -119,7 +136,9 @@ def bootstrap_interval(
     ICASSP 2004).
     """
     drawn = _draws(len(counts.errors), seed, resamples)
-    return _middle(100 * (drawn @ counts.errors) / (drawn @ counts.lengths), level)
+    # A draw of utterances that are all empty once cleaned has no length.
+    lengths = np.maximum(drawn @ counts.lengths, 1)
+    return _middle(100 * (drawn @ counts.errors) / lengths, level)
 
 
 def paired_interval(

@@ -107,7 +107,7 @@ class Evaluator:
         self.bar.update(1)
         if self.result.within_budget:
             best = self.result.best.score
-            self.bar.set_postfix_str(f"best WER {best.wer:.2f} CER {best.cer:.2f}")
+            self.bar.set_postfix_str(f"best {best}")
 
     def _save(self) -> None:
         write_text(self.out / "log.csv", log_csv(self.result))

@@ -65,7 +65,7 @@ class SearchResult:
 
 
 COLUMNS = ["trial", "source", "wer", "cer", "errors", "params", "within_budget", "best_errors",
-           "plan"]  # fmt: skip
+           "plan", "metric"]  # fmt: skip
 
 
 def log_csv(result: SearchResult) -> str:
@@ -79,7 +79,7 @@ def log_csv(result: SearchResult) -> str:
         best = min(best, t.score.errors) if within else best
         writer.writerow(
             [number, t.source, t.score.wer, t.score.cer, t.score.errors, t.params, int(within),
-             best, t.plan.hash]
+             best, t.plan.hash, t.score.metric]
         )  # fmt: skip
     return text.getvalue()
 
@@ -94,6 +94,12 @@ def read_scores(log: Path) -> dict[str, Score]:
         return {}
     try:
         rows: Sequence[dict[str, str]] = list(csv.DictReader(log.open(encoding="utf-8")))
-        return {row["plan"]: Score(float(row["wer"]), float(row["cer"])) for row in rows}
+        return {
+            row["plan"]: Score(
+                float(row["wer"]), float(row["cer"]),
+                "cer" if row.get("metric") == "cer" else "wer",  # older logs know only WER
+            )
+            for row in rows
+        }  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise ShrinkError(f"{log} is damaged: delete it to search again") from error
