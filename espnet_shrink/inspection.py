@@ -249,7 +249,7 @@ def _noise(loaded: LoadedModel) -> tuple[FeatureSet, str]:
     noise = NOISE_LEVEL * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     prompt = Prompt([getattr(loaded.model, "sos", 0)])
     given = encoder_input(loaded, noise)
-    return FeatureSet([], [given], [tokens], [seconds], [], [prompt]), over
+    return FeatureSet([], [given], [tokens], [seconds], prompts=[prompt]), over
 
 
 def _stored(loaded: LoadedModel) -> tuple[dict[str, float], dict[str, float]]:
