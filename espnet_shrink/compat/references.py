@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_shrink.compat.tags import without_tags
 from espnet_shrink.errors import ShrinkError, first_line, working_on
 
 Clean = Callable[[str], str]
-TAG = r"<[^<>\s]+>"
-"""Language, task and time of a speech-to-text (OWSM) model are no text."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,8 @@ class ScoredTexts:
     """What is done to texts before errors are counted, as ESPnet's scoring stage does it.
 
     Attributes:
-        reference: cleans a reference with the config's own cleaner, as training did.
+        reference: cleans a reference with the config's own cleaner, as training did; of a
+            speech-to-text (OWSM) model, without tags.
         hypothesis: leaves non-linguistic symbols out, as `reference` does.
     """
 
@@ -45,10 +45,11 @@ def scored_texts(config: Mapping[str, Any], path: str | Path) -> ScoredTexts:
     Raises:
         ShrinkError: a cleaner that is unknown or lacks a package, or a missing list of symbols.
     """
-    clean = _cleaner(config.get("cleaner"), path)
-    tags = [TAG] if config.get("preprocessor") == "s2t" else []
-    leave_out = _without(_symbols(config.get("non_linguistic_symbols"), path), tags)
-    return ScoredTexts(lambda text: leave_out(clean(text)), leave_out)
+    clean, untagged = _cleaner(config.get("cleaner"), path), without_tags(config)
+    leave_out = _without(_symbols(config.get("non_linguistic_symbols"), path))
+    return ScoredTexts(
+        lambda text: leave_out(clean(untagged(text))), lambda text: leave_out(untagged(text))
+    )
 
 
 def _cleaner(names: str | Sequence[str] | None, path: str | Path) -> Clean:
@@ -89,13 +90,13 @@ def _symbols(given: str | Path | Sequence[str] | None, path: str | Path) -> list
     return [line.strip() for line in lines if line.strip()]
 
 
-def _without(symbols: Sequence[str], patterns: Sequence[str]) -> Clean:
-    if not symbols and not patterns:
+def _without(symbols: Sequence[str]) -> Clean:
+    if not symbols:
         return _unchanged
     # Marked ones such as <noise> wherever they stand, others only as words of their own.
     forms = [
         rf"(?<!\S){re.escape(s)}(?!\S)" if s[0].isalnum() else re.escape(s)
         for s in sorted(symbols, key=len, reverse=True)
     ]
-    pattern = re.compile("|".join([*forms, *patterns]))
+    pattern = re.compile("|".join(forms))
     return lambda text: " ".join(pattern.sub("", text).split())

@@ -6,7 +6,9 @@ Such a model's data has lines like `utt <deu><asr><notimestamps> guten Tag`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.errors import ShrinkError
@@ -14,6 +16,26 @@ from espnet_shrink.errors import ShrinkError
 TAG = re.compile(r"<[^<>\s]+>")
 IN_FRONT = re.compile(rf"\s*(?:{TAG.pattern}\s*)+")
 TASK = re.compile(r"<asr>|<st_.+>")
+
+
+def without_tags(config: Mapping[str, Any]) -> Callable[[str], str]:
+    """What leaves the tags of a model's token list out of a text, as they are of hypotheses.
+
+    Args:
+        config: of any model; texts of other than speech-to-text models are left as they are.
+    """
+    if "notime_symbol" not in (config.get("preprocessor_conf") or {}):
+        return lambda text: text
+    listed = config["token_list"]
+    if isinstance(listed, (str, Path)):
+        listed = Path(listed).read_text(encoding="utf-8").split("\n")
+    tokens = set(listed)
+
+    def without(text: str) -> str:
+        kept = TAG.sub(lambda tag: " " if tag.group() in tokens else tag.group(), text)
+        return " ".join(kept.split())
+
+    return without
 
 
 class Tags:
@@ -59,11 +81,6 @@ class Tags:
         for tag, option in ((language, "--lang_sym"), (task, "--task_sym")):
             self._check(tag, f": begin every text with its tags, or give {option}")
         return language, task, self._no_time
-
-    def without(self, text: str) -> str:
-        """A text without any tag of the token list, as hypotheses are."""
-        kept = TAG.sub(lambda tag: " " if tag.group() in self._token2id else tag.group(), text)
-        return " ".join(kept.split())
 
     def _of_time(self, tag: str) -> bool:
         return tag == self._no_time or (self.first_time <= self._token2id[tag] <= self.last_time)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.compat.tags import Tags
+from espnet_shrink.compat.tags import Tags, without_tags
 from espnet_shrink.errors import ShrinkError
 
 WHISPER = ("whisper_en", "whisper_multilingual")
@@ -33,12 +33,10 @@ class Reference:
     """What an utterance should be decoded to.
 
     Attributes:
-        text: without tags of language, task or time.
         tokens: its ids, without those of the prompt.
         prompt: what its decoding starts from.
     """
 
-    text: str
     tokens: list[int]
     prompt: Prompt
 
@@ -103,7 +101,7 @@ def _codec(loaded: LoadedModel) -> TextCodec:
 
     def reference(text: str) -> Reference:
         tokens = to_ids(text)
-        return Reference(text, tokens[len(own) :] if tokens[: len(own)] == own else tokens, prompt)
+        return Reference(tokens[len(own) :] if tokens[: len(own)] == own else tokens, prompt)
 
     def to_text(token_ids: Iterable[int]) -> str:
         return str(tokenizer.tokens2text(converter.ids2tokens(list(token_ids))))
@@ -171,16 +169,16 @@ def _to_ids(loaded: LoadedModel) -> Callable[[str], list[int]]:
 
 def _s2t_codec(loaded: LoadedModel) -> TextCodec:
     tokenizer, converter = _tokenizer(loaded), _converter(loaded)
-    tags = Tags(converter.token2id, loaded)
+    tags, untagged = Tags(converter.token2id, loaded), without_tags(vars(loaded.args))
     # Asked for no time stamps, ESPnet's inference allows none.
     never = tuple(range(tags.first_time, tags.last_time + 1))
 
     def reference(text: str) -> Reference:
         asked = tags.asked(text)
-        spoken = tags.without(text)
-        tokens = [int(i) for i in converter.tokens2ids(tokenizer.text2tokens(spoken))]
+        pieces = tokenizer.text2tokens(untagged(text))
+        tokens = [int(i) for i in converter.tokens2ids(pieces)]
         first = [loaded.model.sos, *(converter.token2id[tag] for tag in asked)]
-        return Reference(spoken, tokens, Prompt(first, never, asked[1] == "<asr>"))
+        return Reference(tokens, Prompt(first, never, asked[1] == "<asr>"))
 
     def to_text(token_ids: Iterable[int]) -> str:
         tokens = converter.ids2tokens(list(token_ids))

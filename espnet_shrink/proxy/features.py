@@ -126,7 +126,7 @@ def extract_all(loaded: LoadedModel, utterances: Sequence[Utterance]) -> Feature
     for utterance in utterances:
         with working_on(f"tokens of {utterance.name}, {utterance.text!r}"):
             wanted.append(codec.reference(utterance.text))
-    references = [evenly_spaced(texts.reference(reference.text)) for reference in wanted]
+    references = [evenly_spaced(texts.reference(utterance.text)) for utterance in utterances]
     if not any(references):
         raise ShrinkError(
             f"nothing is left of any text once {loaded.config} has cleaned it: "
