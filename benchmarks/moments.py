@@ -1,7 +1,7 @@
 """Whitening by training audio against whitening by the proxy set itself: errors, as factorised.
 
     cd egs2/librispeech/asr_shrink      (after ./run.sh --corpus mini --stop_stage 11)
-    python ../../../benchmarks/moments.py --exp exp/asr_mini_train_asr_rnn --corpus mini [--json FILE]
+    python ../../../benchmarks/moments.py --exp exp/asr_mini_train_asr_rnn --corpus mini
 
 The ranks are those of the energy order over each way's own spectra. Errors are of greedy decoding,
 the mean over the model's decoders, on the proxy set, on dev and on test; proxy sets are random, one
