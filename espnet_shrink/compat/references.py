@@ -65,7 +65,7 @@ def _cleaner(names: str | Sequence[str] | None, path: str | Path) -> Clean:
 
     def clean(text: str) -> str:
         try:
-            return str(cleaner(text))
+            return " ".join(str(cleaner(text)).split())
         except Exception as error:
             raise ShrinkError(
                 f"{path}: cleaner {', '.join(names)} fails on {text!r}: {first_line(error)}"
