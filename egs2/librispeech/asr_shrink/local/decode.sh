@@ -103,5 +103,9 @@ decode_int8() {
         mv -f "${folder}" "${folder}_failed"
         why="it cannot be decoded, see ${folder}_failed"
     fi
-    [ -z "${why}" ] || log "No row of the quantised model: ${why}"
+    rm -f "${folder}_left_out.txt"
+    if [ -n "${why}" ]; then
+        log "No row of the quantised model: ${why}"
+        echo "${why}" > "${folder}_left_out.txt" # for the report
+    fi
 }
