@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.proxy.archive import split_entry
 from espnet_shrink.proxy.kaldi import read_table
 
 SAMPLE = 4096  # bytes
@@ -97,9 +97,7 @@ def _sample(entry: str) -> bytes | None:
     """What tells one recording from another; None if it is not there. A pipe is its command."""
     if entry.endswith("|"):
         return entry.encode()
-    path, offset = entry, None
-    if (in_archive := re.fullmatch(r"(.+):(\d+)", entry)) and not os.path.exists(entry):
-        path, offset = in_archive.group(1), int(in_archive.group(2))
+    path, offset = split_entry(entry) or (entry, None)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
