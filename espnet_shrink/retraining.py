@@ -57,5 +57,10 @@ def espnet2_retraining(
         for key in DATA_KEYS:
             named += settings.train.get(key) or getattr(loaded.args, key, None) or []
         content = tables_digest(named, known)
-    keys = functools.cache(lambda: check_retraining(loaded, train, valid, out, settings, ngpu))
+
+    @functools.cache
+    def keys() -> dict[str, Any]:
+        data = check_retraining(loaded, train, valid, out, settings, ngpu)
+        return data.write(out / "train_data")
+
     return Retraining("espnet2", content, keys)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from espnet_shrink.cli.verb import (
     Verbs,
@@ -19,6 +21,11 @@ from espnet_shrink.cli.verb import (
 )
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
+
+if TYPE_CHECKING:
+    from espnet_shrink.compat.models import LoadedModel
+    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+    from espnet_shrink.proxy.kaldi import Utterance
 
 
 def add(verbs: Verbs) -> None:
@@ -58,15 +65,18 @@ def add(verbs: Verbs) -> None:
             f"--{name}", type=type(default),
             help=f"{text}; by default that of the search preset ({default})",
         )  # fmt: skip
+    verb.add_argument(
+        "--train", type=Path,
+        help="training set of the rounds, to whiten by and, with --rounds_config, to try the "
+        "retraining on before the search; by default what EXP's config.yaml names",
+    )  # fmt: skip
     add_seed(verb)
     add_workers(verb)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.moment_data import training_recordings
-    from espnet_shrink.proxy.kaldi import read_table
-    from espnet_shrink.rounds import RoundsSettings
+    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
     from espnet_shrink.settings import load_settings, require
     from espnet_shrink.stages import open_baseline, search_ranks, space_for
 
@@ -86,15 +96,12 @@ def run(args: argparse.Namespace) -> None:
     )
     require(target >= 1.0, f"target compression must be at least 1, not {target:g}")
     loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)
-    if rounds is not None:
-        rounds.start_rate(loaded.config)  # asked for before the search, not after
     space = space_for(loaded, args.space, settings)
     full = sum(p.numel() for p in loaded.model.parameters())
-    count = len(read_table(args.proxy / "wav.scp"))
-    recordings = training_recordings(loaded, {}, count, settings)
+    finished = (args.out / "plan.yaml").exists()  # then it is only read
     found = search_ranks(
         loaded, args.proxy, args.data, space, settings, int(full / target), args.out, args.workers,
-        recordings,
+        [] if finished else _recordings(args, loaded, settings, rounds),
     )  # fmt: skip
     rtf = "" if found.rtf is None else f"RTF {found.rtf:.4f} on this machine, "
     print(
@@ -103,3 +110,24 @@ def run(args: argparse.Namespace) -> None:
         f"dev {found.dev_score} without retraining, "
         f"by {found.searcher} among {found.evaluations} plans"
     )
+
+
+def _recordings(
+    args: argparse.Namespace,
+    loaded: LoadedModel,
+    settings: SearchSettings,
+    rounds: RoundsSettings | None,
+) -> list[Utterance]:
+    """Training audio to whiten by; what would stop the rounds is said now, not after the search."""
+    from espnet_shrink.moment_data import training_recordings
+    from espnet_shrink.preflight.retraining import check_retraining
+    from espnet_shrink.proxy.kaldi import read_table
+    from espnet_shrink.training_data import training_data
+
+    keys: Mapping[str, Any] = {}
+    if rounds is not None:
+        keys = check_retraining(loaded, args.train, args.data, args.out, rounds, ngpu=0).keys
+    elif args.train is not None:
+        keys = training_data(loaded, args.train, args.data, {}).keys
+    count = len(read_table(args.proxy / "wav.scp"))
+    return training_recordings(loaded, keys, count, settings)

@@ -22,6 +22,7 @@ from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
 from espnet_shrink.espnet3.settings import SECTION, ShrinkSettings, read_section
 from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
+from espnet_shrink.moment_data import training_recordings
 from espnet_shrink.proxy.digest import config_digest
 from espnet_shrink.proxy.features import sampling_rate_hz
 from espnet_shrink.report.collect import Sources, collect
@@ -87,6 +88,7 @@ class ShrinkSystem(ASRSystem):
                 loaded, settings.out_dir / "proxy", settings.out_dir / "dev",
                 find_space(loaded, settings.out_dir, search), search,
                 int(full / settings.rounds.first_goal()), out,
+                recordings=training_recordings(loaded, {}, settings.proxy.size, search),
             )  # fmt: skip
             logger.info(
                 "plan %s: %.2fx (%d parameters), dev %s without retraining, "

@@ -7,7 +7,6 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from espnet_shrink.files import read_yaml
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.preflight.folder import check_disk, check_named_files
 from espnet_shrink.training import retraining_config
-from espnet_shrink.training_data import training_data
+from espnet_shrink.training_data import TrainingData, training_data
 
 
 def check_retraining(
@@ -35,10 +34,8 @@ def check_retraining(
     out: Path,
     settings: RoundsSettings,
     ngpu: int,
-) -> dict[str, Any]:
-    """Make sure that `loaded` can be retrained; gives the config keys of the data to train on.
-
-    Only then are the lengths of a folder's utterances written to `out`/train_data.
+) -> TrainingData:
+    """Make sure that `loaded` can be retrained; gives the data to train on.
 
     Args:
         train: Kaldi-style folder; None: what the settings or the model's config name.
@@ -68,7 +65,7 @@ def check_retraining(
         tqdm.write(
             f"left out of retraining, as this ESPnet has no such options: {', '.join(left_out)}"
         )
-    return data.write(out / "train_data")
+    return data
 
 
 @contextlib.contextmanager

@@ -98,7 +98,8 @@ if runs 18; then
     log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
     submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
         --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --search_config "${search_config}" --seed "${seed}" \
-        --rounds_config "${rounds_config}" ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
+        --rounds_config "${rounds_config}" ${train_data:+--train "${train_data}"} \
+        ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
 fi
 
 if runs 19; then
