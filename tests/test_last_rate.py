@@ -39,7 +39,7 @@ def test_checkpoint_log_and_schedule_agree_and_rounds_start_there(recipe, shrink
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "step": 2.0, "final_epochs": 1,
                                                    "control": False}))  # fmt: skip
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
-    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--config", "rounds.yaml",
+    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                   "--search_config", "search.yaml", "--out", "out")  # fmt: skip
     assert done.status == 0, done.err
     start = read_yaml("out/round1/train.yaml")["optim_conf"]["lr"]
@@ -56,7 +56,7 @@ def test_what_is_not_known_is_asked_for_and_may_be_given(recipe, shrink):
     (EXP / "config.yaml").write_text(yaml.safe_dump(config))
     (EXP / "checkpoint.pth").write_bytes(b"damaged")
     Path("rounds.yaml").write_text(yaml.safe_dump(ROUNDS))
-    command = ["compress", "exp/asr", "--data", "dump/raw/dev", "--config", "rounds.yaml",
+    command = ["compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                "--out", "out"]  # fmt: skip
     done = shrink(*command)
     assert done.status == 2 and not Path("out").exists()

@@ -114,14 +114,14 @@ def test_the_proxy_set_is_chosen_and_told_by_cer(recipe, shrink, spaces):
 def test_search_and_rounds_are_decided_by_cer_and_the_report_says_so(recipe, presets, shrink):
     speak_chinese(False)
     options = ["--exp", "exp/asr", "--proxy", "dump/raw/test", "--data", "dump/raw/dev"]
-    done = shrink("search", *options, "--out", "small/search", "--config", "search.yaml",
+    done = shrink("search", *options, "--out", "small/search", "--search_config", "search.yaml",
                   "--rounds_config", "rounds.yaml")  # fmt: skip
     assert done.status == 0, done.err
     assert "dev CER" in done.out and not WER.search(done.out + done.err)
     for row in csv.DictReader(Path("small/search/log.csv").open(encoding="utf-8")):
         assert row["errors"] == row["cer"] and row["metric"] == "cer"
 
-    done = shrink("rounds", *options, "--out", "small", "--config", "rounds.yaml",
+    done = shrink("rounds", *options, "--out", "small", "--rounds_config", "rounds.yaml",
                   "--search_config", "search.yaml", "--plan", "small/search/plan.yaml")  # fmt: skip
     said = done.out + done.err
     assert not WER.search(said) and "baseline: dev CER" in said
@@ -161,7 +161,7 @@ def test_search_and_rounds_are_decided_by_cer_and_the_report_says_so(recipe, pre
 def test_one_command_packs_a_card_that_says_cer(recipe, presets, shrink):
     speak_chinese(True)
     done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--target", "1.3x", "--out",
-                  "out", "--no-retrain", "--config", "rounds.yaml", "--search_config",
+                  "out", "--no-retrain", "--rounds_config", "rounds.yaml", "--search_config",
                   "search.yaml")  # fmt: skip
     assert done.status == 0, done.err
     assert not WER.search(done.out + done.err)
@@ -253,6 +253,6 @@ def test_a_base_model_that_recognises_nothing_is_doubted_with_a_reason(
     (line,) = [line for line in done.out.splitlines() if line.startswith("warning: ")]
     assert "the uncompressed model has a WER of" in line and reason in line
     done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--target", "1.3x", "--out",
-                  "out", "--no-retrain", "--config", "rounds.yaml", "--search_config",
+                  "out", "--no-retrain", "--rounds_config", "rounds.yaml", "--search_config",
                   "search.yaml")  # fmt: skip
     assert done.out.count(line) == 1

@@ -54,7 +54,7 @@ def test_what_is_retrained_is_float32_and_that_is_said(recipe, shrink):
     assert shrink("proxy", "--exp", "exp/asr", "--data", "dump/raw/dev", "--size", 6,
                   "--out", "small/proxy").status == 0  # fmt: skip
     done = shrink("rounds", "--exp", "exp/asr", "--out", "small", "--proxy", "small/proxy",
-                  "--data", "dump/raw/dev", "--config", "rounds.yaml", "--search_config",
+                  "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml", "--search_config",
                   "search.yaml")  # fmt: skip
     assert done.status == 0, done
     assert done.out.count("the checkpoint holds float16: what is retrained is float32") == 1

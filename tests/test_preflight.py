@@ -21,7 +21,7 @@ def compress(recipe, shrink):
         Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
         Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, **(rounds or {})}))
         data = [] if train is None else ["--train", train]
-        return shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--config", "rounds.yaml",
+        return shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                       "--search_config", "search.yaml", "--out", out, *data, *more)  # fmt: skip
 
     return call
@@ -211,7 +211,7 @@ def test_a_model_with_lora_is_the_plain_one_with_its_weights(recipe, shrink):
     change(use_adapter=True, use_lora=False)
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "step": 2.0, "final_epochs": 1}))
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
-    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--config", "rounds.yaml",
+    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                   "--search_config", "search.yaml", "--out", "out")  # fmt: skip
     assert done.status == 0, done.err
     assert "its LoRA merged into the weights" in done.out

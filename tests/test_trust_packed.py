@@ -82,7 +82,7 @@ def test_with_data_of_the_users_it_is_retrained_on_that(evil, packed, shrink, mo
     Path("rounds.yaml").write_text(yaml.safe_dump(preset))
     monkeypatch.chdir(packed)
     done = shrink("compress", evil, "--data", "dump/raw/dev", "--train", "dump/raw/train",
-                  "--out", here / "o", "--config", here / "rounds.yaml",
+                  "--out", here / "o", "--rounds_config", here / "rounds.yaml",
                   "--search_config", here / "search.yaml")  # fmt: skip
     assert done.status == 0, done.err
     assert not (here / EXECUTED).exists() and not EXECUTED.exists()
@@ -138,7 +138,7 @@ def with_ark(entry: str, preset: bool) -> list:
     keys = {"train_data_path_and_name_and_type": data}
     if preset:
         Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "train": keys}))
-        return ["--config", "rounds.yaml"]
+        return ["--rounds_config", "rounds.yaml"]
     path = Path("exp/asr/config.yaml")
     path.write_text(yaml.safe_dump(read_yaml(path) | keys))
     return []

@@ -121,7 +121,7 @@ def _recordings(
     """Training audio to whiten by; what would stop the rounds is said now, not after the search."""
     from espnet_shrink.moment_data import training_recordings
     from espnet_shrink.preflight.retraining import check_retraining
-    from espnet_shrink.proxy.kaldi import read_table
+    from espnet_shrink.proxy.kaldi import read_folder
     from espnet_shrink.training_data import training_data
 
     keys: Mapping[str, Any] = {}
@@ -129,5 +129,5 @@ def _recordings(
         keys = check_retraining(loaded, args.train, args.data, args.out, rounds, ngpu=0).keys
     elif args.train is not None:
         keys = training_data(loaded, args.train, args.data, {}).keys
-    count = len(read_table(args.proxy / "wav.scp"))
+    count = len(read_folder(args.proxy))
     return training_recordings(loaded, keys, count, settings)
