@@ -46,7 +46,7 @@ def test_rounds_and_control_are_chosen_as_their_base_was(recipe, shrink):
     assert find_model(EXP)[1].name == "valid.loss.ave_2best.pth"
     (EXP / "valid.loss.ave.pth").symlink_to("valid.loss.ave_1best.pth")
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "step": 2.0, "final_epochs": 1}))
-    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))
     command = ["compress", EXP, "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                "--search_config", "search.yaml"]  # fmt: skip
     done = shrink(*command, "--out", "out")

@@ -38,7 +38,7 @@ def test_checkpoint_log_and_schedule_agree_and_rounds_start_there(recipe, shrink
     assert last_rate(config, EXP).value == last
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "step": 2.0, "final_epochs": 1,
                                                    "control": False}))  # fmt: skip
-    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))
     done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                   "--search_config", "search.yaml", "--out", "out")  # fmt: skip
     assert done.status == 0, done.err
@@ -65,7 +65,7 @@ def test_what_is_not_known_is_asked_for_and_may_be_given(recipe, shrink):
     assert "give learning_rate in a rounds preset" in line
     short = {"learning_rate": 0.003, "step": 2.0, "final_epochs": 1, "control": False}
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, **short}))
-    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))
     assert shrink(*command, "--search_config", "search.yaml").status == 0
     assert read_yaml("out/round1/train.yaml")["optim_conf"]["lr"] == 0.003
 

@@ -18,11 +18,11 @@ def compress(recipe, shrink):
     """compress exp/asr; gives how it ended."""
 
     def call(*more, train=None, rounds=None, out="out"):
-        Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
+        Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))
         Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, **(rounds or {})}))
         data = [] if train is None else ["--train", train]
-        return shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
-                      "--search_config", "search.yaml", "--out", out, *data, *more)  # fmt: skip
+        return shrink("compress", "exp/asr", "--data", "dump/raw/dev",
+                      "--rounds_config", "rounds.yaml", "--search_config", "search.yaml", "--out", out, *data, *more)  # fmt: skip
 
     return call
 
@@ -210,7 +210,7 @@ def test_a_model_with_lora_is_the_plain_one_with_its_weights(recipe, shrink):
     assert load_model(*find_model("exp/asr")).model.state_dict().keys() == state.keys()
     change(use_adapter=True, use_lora=False)
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "step": 2.0, "final_epochs": 1}))
-    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 6}))
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))
     done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--rounds_config", "rounds.yaml",
                   "--search_config", "search.yaml", "--out", "out")  # fmt: skip
     assert done.status == 0, done.err
