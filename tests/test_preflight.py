@@ -21,8 +21,9 @@ def compress(recipe, shrink):
         Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))
         Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, **(rounds or {})}))
         data = [] if train is None else ["--train", train]
-        return shrink("compress", "exp/asr", "--data", "dump/raw/dev",
-                      "--rounds_config", "rounds.yaml", "--search_config", "search.yaml", "--out", out, *data, *more)  # fmt: skip
+        presets = ["--rounds_config", "rounds.yaml", "--search_config", "search.yaml"]
+        return shrink("compress", "exp/asr", "--data", "dump/raw/dev", *presets, "--out", out,
+                      *data, *more)  # fmt: skip
 
     return call
 

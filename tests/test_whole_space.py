@@ -100,9 +100,9 @@ COMPRESS = ["compress", "exp/asr", "--data", "dump/raw/dev", "--no-retrain", "--
         ({"min_rank_share": 1.5}, "min_rank_share must be from 0 to 1, not 1.5"),
         ({"keep_dense": ["*"]}, "cannot be met"),
         ({"min_rank_share": 1.0}, "cannot be met"),
-        ({"evaluations": 7}, "too few for a search of reinforce with 4 rollouts"),
+        ({"evaluations": 6}, "too few for a search of reinforce with 4 rollouts"),
         ({"rollouts": 50}, "set evaluations to at least 53"),
-        ({"searcher": "knapsack", "evaluations": 7}, "too few for a search of knapsack"),
+        ({"searcher": "knapsack", "evaluations": 5}, "too few for a search of knapsack"),
         ({"site_limit": 1.0}, "after a scan, which site_limit wants 30% of them for"),
     ],
 )
