@@ -41,8 +41,8 @@ def start_rate(config: Path, learning_rate: float, factor: float, train: Mapping
         raise ShrinkError(
             f"the last learning rate of the training of {config} is not known: no checkpoint.pth "
             f"or train.log beside it tells one of {LOWEST:g} or more, and its scheduler "
-            f"({_scheduler(base)}) goes by more than its config says: give learning_rate in a "
-            "rounds preset (--rounds_config)"
+            f"({_scheduler(base)}) goes by more than its config says: give --learning_rate, "
+            "or learning_rate in a rounds preset"
         )
     return Rate(last.value * factor, f"{factor:g} times {last.value:g}, by {last.source}")
 

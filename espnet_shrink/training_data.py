@@ -82,20 +82,32 @@ def training_data(
     return TrainingData({**keys, **preset}, made)
 
 
-def _named(loaded: LoadedModel, preset: Mapping[str, Any]) -> TrainingData:
-    """What the preset or the model's config names; shapes are made if theirs are missing."""
+def check_there(loaded: LoadedModel, preset: Mapping[str, Any]) -> None:
+    """Refuse, at once, a model whose preset and config name no data that is here.
+
+    Raises:
+        ShrinkError: with what is missing, or is a pipe.
+    """
     given = {**vars(loaded.args), **preset}
     check_data_lists(given)
-    shapes = {}
     for split in SPLITS:
         named = given.get(f"{split}_data_path_and_name_and_type") or []
         missing = [path for path, *_ in named if not Path(path).exists()]
         if missing or not named:
-            what = f"{missing[0]} is not here" if missing else f"its config names none ({split})"
+            what = f"{missing[0]} is not here" if missing else "its config names none"
             raise ShrinkError(
                 f"the data that {loaded.config} was trained on is needed to retrain it, and "
                 f"{what}: give a folder of training data (--train DIR), or --no-retrain"
             )
+
+
+def _named(loaded: LoadedModel, preset: Mapping[str, Any]) -> TrainingData:
+    """What the preset or the model's config names; shapes are made if theirs are missing."""
+    check_there(loaded, preset)
+    given = {**vars(loaded.args), **preset}
+    shapes = {}
+    for split in SPLITS:
+        named = given[f"{split}_data_path_and_name_and_type"]
         lengths = {
             name: check_audio(loaded, _listed(Path(path)), Path(path))
             for path, name, kind in named

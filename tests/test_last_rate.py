@@ -62,7 +62,7 @@ def test_what_is_not_known_is_asked_for_and_may_be_given(recipe, shrink):
     assert done.status == 2 and not Path("out").exists()
     line = done.err.splitlines()[-1]
     assert "exp/asr/config.yaml is not known" in line and "(warmuplr)" in line
-    assert "give learning_rate in a rounds preset" in line
+    assert "give --learning_rate, or learning_rate in a rounds preset" in line
     short = {"learning_rate": 0.003, "step": 2.0, "final_epochs": 1, "control": False}
     Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, **short}))
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}))

@@ -10,12 +10,14 @@ from pathlib import Path
 from espnet_shrink.cli.verb import (
     Verbs,
     add_asked,
+    add_learning_rate,
     add_model,
     add_out,
     add_presets,
     add_seed,
     add_target,
     add_verb,
+    rounds_settings,
 )
 from espnet_shrink.errors import ShrinkError
 
@@ -40,6 +42,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add_argument("--no-retrain", action="store_true", help="search and factorise only")
     add_presets(verb, "rounds", "search")
+    add_learning_rate(verb)
     add_seed(verb)
     verb.add_argument("--ngpu", type=int, default=0, help="GPUs to retrain on")
 
@@ -47,13 +50,12 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.compress import Request, compress
-    from espnet_shrink.rounds import RoundsSettings
     from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
 
     if args.no_retrain and args.train is not None:
         raise ShrinkError("--train gives data to retrain on, --no-retrain forbids it: give one")
-    settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
+    settings = rounds_settings(args)
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(

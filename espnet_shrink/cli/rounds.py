@@ -9,12 +9,14 @@ from espnet_shrink.cli.verb import (
     Verbs,
     add_asked,
     add_exp,
+    add_learning_rate,
     add_out,
     add_presets,
     add_seed,
     add_target,
     add_verb,
     add_workers,
+    rounds_settings,
 )
 from espnet_shrink.errors import ShrinkError
 
@@ -39,6 +41,7 @@ def add(verbs: Verbs) -> None:
     )
     add_presets(verb, "rounds", "search")
     add_target(verb)
+    add_learning_rate(verb)
     add_seed(verb)
     verb.add_argument("--ngpu", type=int, default=0, help="GPUs to retrain on")
     add_workers(verb)
@@ -48,12 +51,12 @@ def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.preflight.folder import check_out
     from espnet_shrink.retraining import espnet2_retraining
-    from espnet_shrink.rounds import RoundsSettings, run_rounds
+    from espnet_shrink.rounds import run_rounds
     from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.settings import load_settings
     from espnet_shrink.stages import open_baseline, read_plan, space_for
 
-    settings = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
+    settings = rounds_settings(args)
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
     check_out(args.out, retrain=True)

@@ -12,19 +12,20 @@ from espnet_shrink.cli.verb import (
     Verbs,
     add_asked,
     add_exp,
+    add_learning_rate,
     add_out,
     add_presets,
     add_seed,
     add_target,
     add_verb,
     add_workers,
+    rounds_settings,
 )
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
 if TYPE_CHECKING:
     from espnet_shrink.compat.models import LoadedModel
-    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
     from espnet_shrink.proxy.kaldi import Utterance
 
 
@@ -70,13 +71,13 @@ def add(verbs: Verbs) -> None:
         help="training set of the rounds, to whiten by and, with --rounds_config, to try the "
         "retraining on before the search; by default what EXP's config.yaml names",
     )  # fmt: skip
+    add_learning_rate(verb)
     add_seed(verb)
     add_workers(verb)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
     from espnet_shrink.settings import load_settings, require
     from espnet_shrink.stages import open_baseline, search_ranks, space_for
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     if target is None and args.rounds_config is None and settings.rtf < math.inf:
         target = 1.0  # time alone decides
     if args.rounds_config is not None:
-        rounds = load_settings(RoundsSettings, args.rounds_config, {"target": args.target})
+        rounds = rounds_settings(args)
         target = rounds.first_goal()
     require(
         target is not None, "give --target X, --rtf X, or --rounds_config FILE for its first round"

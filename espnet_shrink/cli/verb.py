@@ -6,7 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 
 Verbs = Any
 """What `ArgumentParser.add_subparsers` gives."""
@@ -95,6 +98,24 @@ def add_presets(verb: argparse.ArgumentParser, *names: str) -> None:
             f"--{name}_config", type=Path, metavar="FILE.yaml",
             help=f"{name} preset; by default {name}.yaml of `espnet-shrink settings`",
         )  # fmt: skip
+
+
+def add_learning_rate(verb: argparse.ArgumentParser) -> None:
+    """Add --learning_rate."""
+    verb.add_argument(
+        "--learning_rate", type=float,
+        help="to retrain from; by default that of the rounds preset (half the last rate of the "
+        "first training, where its checkpoint.pth, train.log or schedule tell)",
+    )  # fmt: skip
+
+
+def rounds_settings(args: argparse.Namespace) -> RoundsSettings:
+    """The rounds preset, with what --target and --learning_rate say."""
+    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+    from espnet_shrink.settings import load_settings
+
+    given = {"target": args.target, "learning_rate": args.learning_rate}
+    return load_settings(RoundsSettings, args.rounds_config, given)
 
 
 def add_seed(verb: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from espnet_shrink.files import read_yaml
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.preflight.folder import check_disk, check_named_files
 from espnet_shrink.training import retraining_config
-from espnet_shrink.training_data import TrainingData, training_data
+from espnet_shrink.training_data import TrainingData, check_there, training_data
 
 
 def check_retraining(
@@ -46,6 +46,8 @@ def check_retraining(
             data or options that do not fit, no space.
     """
     check_named_files(loaded.config)
+    if train is None:
+        check_there(loaded, settings.train)  # before every header is read
     rate = settings.start_rate(loaded.config)
     check_disk(out, sum(4 * p.numel() for p in loaded.model.parameters()) / 2**20)
     if ngpu > torch.cuda.device_count():
