@@ -26,6 +26,7 @@ from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
 if TYPE_CHECKING:
     from espnet_shrink.compat.models import LoadedModel
+    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
     from espnet_shrink.proxy.kaldi import Utterance
 
 
