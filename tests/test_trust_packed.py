@@ -67,7 +67,8 @@ def test_without_data_of_the_users_it_is_not_retrained(evil, packed, shrink, mon
     here = Path.cwd()
     monkeypatch.chdir(packed)  # the data that an honest config names is there
     for archive in (evil, "model.zip"):
-        done = shrink("compress", archive, "--data", "dump/raw/dev", "--out", here / "o")
+        done = shrink("compress", archive, "--data", "dump/raw/dev", "--target", "1.2x",
+                      "--out", here / "o")  # fmt: skip
         assert done.status == 2 and len(done.err.splitlines()) == 1
         assert "its config names none: give a folder of training data (--train DIR)" in done.err
         packing.shutil.rmtree(here / "o")
@@ -152,7 +153,8 @@ def with_ark(entry: str, preset: bool) -> list:
 )  # fmt: skip
 def test_a_pipe_in_a_list_of_data_is_never_run(recipe, shrink, entry, preset):
     options = with_ark(entry, preset)
-    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--out", "o", *options)
+    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--target", "1.2x",
+                  "--out", "o", *options)  # fmt: skip
     assert done.status == 2 and len(done.err.splitlines()) == 1, done.err
     assert "ark.scp: x is a pipe: no command is run for data: format it first" in done.err
     assert not EXECUTED.exists() and not Path("o").exists()
@@ -181,7 +183,8 @@ def test_nor_is_a_list_that_is_a_pipe(recipe, shrink, changes):
     if key in changes:  # what is missing is refused for that, too
         changes = {key: own[key] + changes[key]}
     path.write_text(yaml.safe_dump(own | changes))
-    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--out", "o")
+    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--target", "1.2x",
+                  "--out", "o")  # fmt: skip
     assert done.status == 2 and len(done.err.splitlines()) == 1, done.err
     assert "is a pipe: no command is run for data" in done.err
     assert not EXECUTED.exists() and not Path("o").exists()

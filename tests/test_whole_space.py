@@ -95,7 +95,8 @@ COMPRESS = ["compress", "exp/asr", "--data", "dump/raw/dev", "--no-retrain", "--
     [
         ({"keep_dense": ["nosuch*"]}, "keep_dense: no site matches 'nosuch*'"),
         ({"keep_dense": ["ctc*", "Encoder*"]}, "no site matches 'Encoder*'"),
-        ({"keep_dense": [3]}, "keep_dense must hold patterns"),
+        ({"keep_dense": [3]}, "keep_dense is [3], but must be list (Expected `str`, got `int`"),
+        ({"keep_dense": [" "]}, "keep_dense must hold patterns"),
         ({"keep_dense": "ctc*"}, "keep_dense is 'ctc*', but must be list"),
         ({"min_rank_share": 1.5}, "min_rank_share must be from 0 to 1, not 1.5"),
         ({"keep_dense": ["*"]}, "cannot be met"),
