@@ -22,6 +22,7 @@ from espnet_shrink.proxy.features import extract, extract_all
 from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.energy_order import energy_order
+from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
 from espnet_shrink.stages import open_baseline
 
@@ -45,7 +46,9 @@ def main() -> None:
     for seed in tqdm(range(args.seeds), "seeds", unit="seed"):
         names = sorted(u.name for u in dev.utterances)
         proxy = dev.subset(set(names[seed :: max(1, len(names) // args.size)]))
-        heard = extract_all(loaded, training_recordings(loaded, {}, len(proxy.utterances), seed))
+        settings = SearchSettings(seed=seed)
+        recordings = training_recordings(loaded, {}, len(proxy.utterances), settings)
+        heard = extract_all(loaded, recordings)
         for way, by in (("proxy", None), ("training", heard)):
             analysis = analyse(loaded, proxy, "whitened", by)
             full = sum(analysis.cost_model.numels.values())
