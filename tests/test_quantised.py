@@ -11,7 +11,7 @@ import soundfile
 import torch
 from conftest import python
 from families import CONFORMER, compressed_model
-from test_run_sh import EGS
+from test_run_sh import EGS, ENVIRONMENT
 from toy import close
 
 from espnet_shrink.export.quantised import INFERENCE_ARGS, quantise, quantised_sizes
@@ -126,27 +126,45 @@ def test_a_quantised_conformer_computes_nearly_the_same(tmp_path):
 
 # --- stage 20 ---
 
-FAKE_ASR_SH = '#!/usr/bin/env bash\nprintf "%s|" "$@" >> calls; echo >> calls\n'
+# It notes its calls, and "decodes" all but quantised models that it is told to fail with.
+FAKE_ASR_SH = """\
+#!/usr/bin/env bash
+set -eu
+printf "%s|" "$@" >> calls; echo >> calls
+while [ $# -gt 0 ]; do printf -v "${1//-/_}" %s "$2"; shift 2; done
+folder=${__asr_exp}/${__inference_tag}
+mkdir -p "${folder}/test"
+[ ! -f fail_int8 ] || [[ ${__inference_args-} != *quantize* ]] || exit 1
+echo "a words" > "${folder}/test/text"
+"""
+INT8_FOLDER = Path("out/round1/decode_int8")
 
 
-def stage_20(folder: Path, *asr_opts: str) -> list[list[str]]:
-    """The calls of asr.sh that stage 20 of local/shrink.sh makes with one accepted round."""
-    shutil.copytree(EGS / "librispeech/asr_shrink/local", folder / "local")
+def stage_20(
+    folder: Path, *asr_opts: str, model: str = "decoder: rnn\n"
+) -> tuple[list[list[str]], str]:
+    """What stage 20 calls asr.sh with, and what it says, with one accepted round."""
+    if not (folder / "local").exists():
+        shutil.copytree(EGS / "librispeech/asr_shrink/local", folder / "local")
     for path, text in {
-        "asr.sh": FAKE_ASR_SH, "path.sh": "", "cmd.sh": "", "exp/asr/config.yaml": "",
+        "asr.sh": FAKE_ASR_SH, "path.sh": "", "cmd.sh": "",
+        "exp/asr/config.yaml": model, "exp/asr/valid.acc.ave.pth": "base",
         "out/rounds.yaml": "final: 1\n", "out/round1/round.yaml": "status: accepted\n",
+        "out/round1/config.yaml": model, "out/round1/valid.acc.ave.pth": "retrained",
+        "out/round1/init.pth": "factorised", "raw/test/wav.scp": "a a.wav\n",
     }.items():  # fmt: skip
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     os.chmod(folder / "asr.sh", 0o755)
     done = subprocess.run(
         ["bash", "local/shrink.sh", "--stage", "20", "--stop_stage", "20", "--asr_exp", "exp/asr",
-         "--shrink_exp", "out", "--valid_set", "dev", "--inference_tag", "decode", "--",
-         "--inference_tag", "decode", *asr_opts],
-        cwd=folder, capture_output=True, text=True,
+         "--shrink_exp", "out", "--valid_set", "dev", "--test_sets", "test", "--data_root", "raw",
+         "--inference_tag", "decode", "--", "--inference_tag", "decode", *asr_opts],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return [line.split("|")[:-1] for line in (folder / "calls").read_text().splitlines()]
+    calls = (folder / "calls").read_text().splitlines()
+    return [line.split("|")[:-1] for line in calls], done.stdout
 
 
 def last(call: list[str], option: str) -> str:
@@ -155,14 +173,49 @@ def last(call: list[str], option: str) -> str:
 
 @pytest.mark.parametrize("given", [[], ["--inference-args", "--penalty 0.1"]])
 def test_stage_20_decodes_the_final_model_quantised(tmp_path, given):
-    *others, call = stage_20(tmp_path, *given)
+    left_out = tmp_path / f"{INT8_FOLDER}_left_out.txt"
+    left_out.parent.mkdir(parents=True)
+    left_out.write_text("an earlier run could not\n")
+    (*others, call), said = stage_20(tmp_path, *given)
+    assert len(others) == 3
     assert all("int8" not in " ".join(other) for other in others)
     assert last(call, "--asr_exp") == "out/round1"
     assert last(call, "--inference_tag") == "decode_int8"
+    assert last(call, "--inference_asr_model") == "valid.acc.ave.pth"
+    assert (last(call, "--stage"), last(call, "--stop_stage")) == ("12", "12")
     own = "".join(f"{arg} " for arg in given[1:])
     assert last(call, "--inference_args").strip() == own + INFERENCE_ARGS
+    assert (tmp_path / INT8_FOLDER / "test" / "text").exists()
+    assert "No row of the quantised model" not in said and not left_out.exists()
 
 
-def test_stage_20_leaves_out_what_espnet_cannot_quantise(tmp_path):
-    calls = stage_20(tmp_path, "--use_streaming", "true")
+@pytest.mark.parametrize(
+    ("given", "model", "why"),
+    [
+        (["--use_streaming", "true"], "decoder: rnn\n", "asr_inference_streaming cannot quantise"),
+        (["--use_maskctc", "true"], "decoder: mlm\n", "asr_inference_maskctc cannot quantise"),
+        ([], "decoder: transducer\n", "cannot run a quantised joint network"),
+    ],
+    ids=["streaming", "maskctc", "transducer"],
+)
+def test_stage_20_leaves_out_what_espnet_cannot_quantise(tmp_path, given, model, why):
+    calls, said = stage_20(tmp_path, *given, model=model)
     assert len(calls) == 3 and all("decode_int8" not in call for call in calls)
+    reason = (tmp_path / f"{INT8_FOLDER}_left_out.txt").read_text()
+    assert why in reason and f"No row of the quantised model: {reason}" in said
+    assert not (tmp_path / INT8_FOLDER).exists()
+
+
+def test_stage_20_goes_on_without_a_quantised_model_that_cannot_be_decoded(tmp_path):
+    (tmp_path / "fail_int8").touch()
+    calls, said = stage_20(tmp_path)
+    assert len(calls) == 4
+    reason = (tmp_path / f"{INT8_FOLDER}_left_out.txt").read_text()
+    assert reason == f"it cannot be decoded, see {INT8_FOLDER}_failed\n"
+    assert f"No row of the quantised model: {reason}" in said
+    assert (tmp_path / f"{INT8_FOLDER}_failed").is_dir() and not (tmp_path / INT8_FOLDER).exists()
+    # Mended, it is decoded, and nothing else is.
+    (tmp_path / "fail_int8").unlink()
+    calls, said = stage_20(tmp_path)
+    assert len(calls) == 5 and last(calls[-1], "--inference_tag") == "decode_int8"
+    assert not (tmp_path / f"{INT8_FOLDER}_left_out.txt").exists()
