@@ -1,11 +1,12 @@
 """Stage 20 of run.sh: every form of decoding that ESPnet has, once, with the right checkpoint."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from architectures import make
+from architectures import STAND_INS, make
 from conftest import compress, write_data
 from test_run_sh import elsewhere, folder, run_there  # noqa: F401
 from toy import random_plan
@@ -13,7 +14,9 @@ from toy import random_plan
 from espnet_shrink.files import read_yaml
 from espnet_shrink.lowrank.sites import survey
 
-CUT = 2  # test utterances
+CUT = 1  # test utterances
+# Programs find ESPnet's transducer loss there.
+PYTHONPATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(STAND_INS)]))
 
 
 def rename_checkpoint(exp: Path, criterion: str, mode: str) -> str:
@@ -80,7 +83,7 @@ def test_every_form_is_decoded_once_with_the_checkpoint_that_each_config_names(
     arguments = ["--asr_exp", "exp/asr", "--valid_set", "dev", "--test_sets", "test", *options,
                  "--shrink_exp", "small", "--stage", 20, "--stop_stage", 20, "--ngpu", 0,
                  "--inference_args", "" if name == "maskctc" else "--beam_size 1"]  # fmt: skip
-    done = run_there(there, *arguments)
+    done = run_there(there, *arguments, "--nj", 2, PYTHONPATH=PYTHONPATH)
     assert done.returncode == 0, done.stdout + done.stderr
     tag = "inference" if name in ("asr_transducer", "maskctc") else "decode_asr"
     decodings = {f"exp/asr/{tag}": of_base, f"small/round1/{tag}": "valid.acc.ave.pth",
