@@ -11,6 +11,7 @@ import pytest
 from conftest import tree
 
 from espnet_shrink.compat.models import find_model
+from espnet_shrink.presets import presets
 
 EGS = Path(__file__).resolve().parents[1] / "egs2"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LIBRISPEECH"} | {
@@ -46,6 +47,13 @@ def run(folder: Path, *arguments: object, **more: str) -> subprocess.CompletedPr
 def test_egs2_copied_elsewhere_has_all_its_files(folder):
     links = [path for path in folder.parents[1].rglob("*") if path.is_symlink()]
     assert folder / "asr.sh" in links and all(path.exists() for path in links)
+
+
+@pytest.mark.parametrize("name", ["rounds", "search"])
+def test_the_recipes_presets_are_those_of_the_package(name):
+    """Copies, as links would lead out of egs2."""
+    own = EGS / "librispeech" / "asr_shrink" / "conf" / f"{name}.yaml"
+    assert own.read_bytes() == presets()[name].read_bytes()
 
 
 @pytest.mark.parametrize(
