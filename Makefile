@@ -14,11 +14,12 @@ SCRIPTS = .ci/run egs2/TEMPLATE/asr1/asr.sh egs2/TEMPLATE/asr1/utils/once.sh \
 # The demo's model, in the recipe's folder.
 DEMO = exp/asr_mini_train_asr_rnn
 
-.PHONY: help demo test lint bench install
+.PHONY: help demo test test-slow lint bench install
 
 help:
 	@echo "make demo     train, compress and report on a small built-in corpus (20 to 30 minutes on 2 cores)"
 	@echo "make test     run the tests"
+	@echo "make test-slow  run those that train and decode with ESPnet's programs several times"
 	@echo "make lint     check style and types"
 	@echo "make bench    time LSTM layers against torch's, and the demo's model against ESPnet (15 minutes)"
 	@echo "make install  only make the environment; the other targets do so when it is missing"
@@ -31,8 +32,13 @@ install:
 demo: install
 	cd egs2/librispeech/asr_shrink && $(RUN) ./run.sh
 
+PYTEST = $(RUN) OMP_NUM_THREADS=1 python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
+
 test: install
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
 
 lint: install
 	$(RUN) ruff check .

@@ -38,6 +38,7 @@ def test_the_criterion_to_decode_with(criterion, names):
     )
 
 
+@pytest.mark.slow
 def test_rounds_and_control_are_chosen_as_their_base_was(recipe, shrink):
     """By loss; acc's files, which are another epoch's, lie beside."""
     for name in ("valid.loss.ave_2best.pth", "valid.loss.ave_1best.pth", "valid.loss.best.pth"):

@@ -35,6 +35,7 @@ def examples(verb: str) -> list[list[str]]:
     return [words[1:] for words in found]
 
 
+@pytest.mark.slow
 def test_every_example_of_help_runs_as_it_stands(recipe, shrink, monkeypatch):
     """Only the presets are made quick: where a verb takes them, the edited copies are given."""
     assert sorted(ORDER) == sorted(verbs())

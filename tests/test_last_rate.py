@@ -27,6 +27,7 @@ def trained_with(**keys):
     return state["optimizers"][0]["param_groups"][0]["lr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [
     {"optim": "adam", "optim_conf": {"lr": 5.0}, "scheduler": "noamlr",
      "scheduler_conf": {"model_size": 16, "warmup_steps": 300}, "num_iters_per_epoch": 20},
@@ -51,6 +52,7 @@ def test_checkpoint_log_and_schedule_agree_and_rounds_start_there(recipe, shrink
     assert last_rate(config, EXP).value == pytest.approx(last, rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_is_not_known_is_asked_for_and_may_be_given(recipe, shrink):
     config = {**read_yaml(EXP / "config.yaml"), "scheduler": "warmuplr", "scheduler_conf": {}}
     (EXP / "config.yaml").write_text(yaml.safe_dump(config))

@@ -111,6 +111,7 @@ def test_the_proxy_set_is_chosen_and_told_by_cer(recipe, shrink, spaces):
     assert min(rates) < 30  # the model does know the tones
 
 
+@pytest.mark.slow
 def test_search_and_rounds_are_decided_by_cer_and_the_report_says_so(recipe, presets, shrink):
     speak_chinese(False)
     options = ["--exp", "exp/asr", "--proxy", "dump/raw/test", "--data", "dump/raw/dev"]

@@ -46,6 +46,7 @@ def test_a_model_that_is_not_retrained_keeps_its_type(dtype, recipe, shrink):
     assert all(v.dtype == torch.float32 for v in folded.values() if v.is_floating_point())
 
 
+@pytest.mark.slow
 def test_what_is_retrained_is_float32_and_that_is_said(recipe, shrink):
     halve(Path("exp/asr/valid.acc.ave.pth").resolve(), torch.float16)
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 8}))

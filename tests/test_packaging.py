@@ -45,6 +45,7 @@ def listing(root: Path) -> dict[str, str | bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_an_sdist_is_the_project_and_runs_its_tests(built, tmp_path):
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as opened:

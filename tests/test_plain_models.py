@@ -78,6 +78,7 @@ def states(trained_recipe, tmp_path_factory) -> list[str]:
     return [*pairs, str(folder / "lora.yaml"), str(folder / "for_lora.pth")]
 
 
+@pytest.mark.slow
 def test_plain_models_load_as_without_the_plugin(states, tmp_path):
     found = []
     for how in ("without", "with"):

@@ -169,6 +169,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(compress, recipe, out, sa
     assert tree(recipe / "data") == before
 
 
+@pytest.mark.slow
 def test_a_config_of_another_time_and_place_retrains_all_the_same(compress):
     """Of another ESPnet's options, several machines, reporters; its lengths are gone."""
     shutil.rmtree("stats")

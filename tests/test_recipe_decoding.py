@@ -52,6 +52,7 @@ def compressed(tmp_path, monkeypatch):
     return compressed_as
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "int8"),
     [

@@ -75,6 +75,7 @@ def test_without_data_of_the_users_it_is_not_retrained(evil, packed, shrink, mon
     assert not (here / EXECUTED).exists()
 
 
+@pytest.mark.slow
 def test_with_data_of_the_users_it_is_retrained_on_that(evil, packed, shrink, monkeypatch):
     here = Path.cwd()
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 8}))
