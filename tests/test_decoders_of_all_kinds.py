@@ -58,14 +58,11 @@ def test_a_transducer_of_several_blanks_is_searched_by_espnets_mbg(data, tmp_pat
 @pytest.mark.parametrize("name, task, refused", [
     ("rnn", "decoder_conf", "num_encs is 2"),
     ("lm_lstm", "", "is a language model"),
-    ("conformer", "none", "nothing in this model can be decoded greedily"),
 ])  # fmt: skip
 def test_what_cannot_be_scored_is_refused_by_name(name, task, refused, data, tmp_path, shrink):  # noqa: F811
     changes = {}
     if task == "decoder_conf":
         changes = {"decoder_conf": {"num_encs": 2}}
-    elif task == "none":
-        changes = {"decoder": None, "decoder_conf": {}, "model_conf": {"ctc_weight": 0.0}}
     make(name, tmp_path / "exp", 0, changes)
     failed = shrink("proxy", "--exp", tmp_path / "exp", "--data", data, "--out", tmp_path / "out",
                     "--size", 2)  # fmt: skip

@@ -155,7 +155,7 @@ def test_reinforce_scores_the_rules_first(tmp_path):
     assert {trial.source for trial in result.trials[len(RULES) :]} == {"reinforce"}
 
 
-@pytest.mark.parametrize("evaluations", [1, 3, 4, 8, 9, 10])
+@pytest.mark.parametrize("evaluations", [8, 9, 10, 11])
 def test_evaluations_that_are_no_multiple_of_the_rollouts_are_exact_too(tmp_path, evaluations):
     scorer = Scorer()
     search(tmp_path, scorer, evaluations=evaluations)
@@ -164,8 +164,8 @@ def test_evaluations_that_are_no_multiple_of_the_rollouts_are_exact_too(tmp_path
 
 @pytest.mark.parametrize("name", ["knapsack", "sensitivity"])
 def test_a_scan_that_cannot_be_afforded_says_so(tmp_path, name):
-    with pytest.raises(ShrinkError, match="no plan within the budget: raise `evaluations`"):
-        search(tmp_path, searcher=name, evaluations=1).best  # noqa: B018
+    with pytest.raises(ShrinkError, match=f"too few for a search of {name}"):
+        search(tmp_path, searcher=name, evaluations=1)
 
 
 @pytest.mark.parametrize("reward", [name for name in REWARDS if name != "hard"])

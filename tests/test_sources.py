@@ -180,6 +180,7 @@ def test_the_command_says_what_there_is(packed, shrink):
     ended = shrink("unpack", packed / "model.zip", "--out", OUT)
     assert ended.status == 0 and ended.err == ""
     said = dict(line.split(":", 1) for line in ended.out.splitlines())
+    assert "train_data_path_and_name_and_type" in said.pop("left out")  # its author's data
     assert {key: value.split() for key, value in said.items()} == {
         "config": ["out/config.yaml"],
         "checkpoint": ["out/valid.acc.ave.pth", "->", f"packed/{MODEL}/valid.acc.ave_1best.pth"],
