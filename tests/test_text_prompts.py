@@ -138,8 +138,9 @@ def test_a_tokenizer_that_cannot_be_made_is_one_line(data, tmp_path, shrink):  #
         (exp / "config.yaml").write_text(yaml.safe_dump({**config, **change}))
         refused = shrink("proxy", "--exp", exp, "--data", data, "--size", 2, "--out",
                          tmp_path / "out")  # fmt: skip
-        assert refused.status == 2 and line in refused.err, refused.err
-        assert refused.err.count("\n") == 1 and not (tmp_path / "out").exists()
+        told = [line for line in refused.err.splitlines() if " takes the tokenizer " not in line]
+        assert refused.status == 2 and len(told) == 1 and line in told[0], refused.err
+        assert not (tmp_path / "out").exists()
 
 
 def test_newer_whispers_tokenizers_are_refused_by_name(data, tmp_path):  # noqa: F811
