@@ -47,7 +47,7 @@ def test_every_round_is_an_espnet_experiment_with_its_plan(finished):
         record = read_yaml(folder / "round.yaml")
         assert record["ranks"] == plan.ranks and record["status"] == "accepted"
         score = Scorer(loaded, extract(loaded, "dump/raw/dev")).score()
-        assert record["dev"] == {"wer": score.wer, "cer": score.cer}
+        assert record["dev"] == {"wer": score.wer, "cer": score.cer, "metric": "wer"}
     assert Plan.load(OUT / "round1/plan.yaml").ranks == Plan.load(OUT / "search/plan.yaml").ranks
 
 
@@ -90,13 +90,15 @@ def test_the_control_is_the_baseline_with_the_rounds_epochs(finished):
 
 def test_rounds_with_other_settings_in_the_same_folder_are_refused(finished, shrink):
     before = tree(OUT)
+    state = open_baseline("exp/asr").model.state_dict()
+    torch.save({name: value + 1 for name, value in state.items()}, "exp/asr/other.pth")
     for option, named in (
         (["--seed", 9], "with other settings (search.seed was 3, now 9)"),
         (["--target", 1.5], "with other settings (target was 1.6, now 1.5)"),
         (["--data", "dump/raw/test"], "whose data had another content"),
         (["--train", "dump/raw/dev"], "whose training data had another content"),
         (["--proxy", "dump/raw/test"], "whose proxy set had another content"),
-        (["--checkpoint", "1epoch.pth"], "base_hash was"),
+        (["--checkpoint", "other.pth"], "base_hash was"),
     ):
         ended = shrink(*arguments("rounds"), *option)
         assert ended.status == 2
@@ -228,7 +230,7 @@ def test_a_frontend_that_is_trained_along_counts_in_every_round(baseline, shrink
     )  # fmt: skip
     loaded = load_model(OUT / "round1/config.yaml", OUT / "round1/valid.acc.ave.pth")
     score = Scorer(loaded, extract(loaded, "dump/raw/dev")).score()
-    assert outcome.rounds[0].dev == {"wer": score.wer, "cer": score.cer}
+    assert outcome.rounds[0].dev == {"wer": score.wer, "cer": score.cer, "metric": "wer"}
     assert score != Scorer(loaded, dev).score()
 
 

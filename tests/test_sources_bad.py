@@ -239,7 +239,7 @@ def test_a_folder_of_another_model_or_of_anything_else_is_left_alone(packed, shr
         ("out", f"out was made for another model, {packed / 'model.zip'}: choose another folder"),
         ("mine", "mine is not empty (it has notes.txt): choose a new folder"),
         ("file", "file is a file: choose another folder"),
-        ("file/out", "could not be unpacked to file/out"),
+        ("file/out", "file/out cannot be written to: a part of its path is a file"),
     ):
         ended = shrink("unpack", packed / "model.tgz", "--out", out)
         assert ended.status == 2 and len(ended.err.splitlines()) == 1

@@ -43,6 +43,9 @@ class _Inert:
     def __setstate__(self, state: Any) -> None:
         pass
 
+    def __call__(self, *args: Any, **kwargs: Any) -> _Inert:
+        return _Inert()
+
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 

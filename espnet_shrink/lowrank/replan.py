@@ -57,7 +57,14 @@ class Replanner:
             owner.ranks = dict.fromkeys(owner.sites, DENSE)
 
     def apply(self, plan: Plan) -> None:
-        """Put `plan` into all views. Sites that it does not name are left dense."""
+        """Put `plan` into all views. Sites that it does not name are left dense.
+
+        Raises:
+            KeyError: it factorises a site that has no decomposition.
+        """
+        for site in plan.factored:
+            if site not in self.decompositions:
+                raise KeyError(site)
         for owner in self._owners:
             ranks = {own: plan.ranks.get(site, DENSE) for own, site in owner.sites.items()}
             if ranks == owner.ranks:
