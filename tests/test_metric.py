@@ -159,6 +159,7 @@ def test_search_and_rounds_are_decided_by_cer_and_the_report_says_so(recipe, pre
         assert f"{results.baseline.cer['test']:.2f} [" in text
 
 
+@pytest.mark.slow
 def test_one_command_packs_a_card_that_says_cer(recipe, presets, shrink):
     speak_chinese(True)
     done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--target", "1.3x", "--out",

@@ -26,6 +26,7 @@ def made(data: Path) -> dict[str, list[str]]:
     return {path.name: sorted(set(read_scp(path / "utt2spk").values())) for path in folders}
 
 
+@pytest.mark.slow
 def test_the_sets_are_made_under_their_names_and_others_are_added(corpus, folder):  # noqa: F811
     first = ["--corpus", "librispeech", "--train_set", "train_clean_5 train_other_500",
              "--valid_set", "dev_clean_2", "--test_sets", "dev_clean_2"]  # fmt: skip

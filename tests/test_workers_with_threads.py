@@ -40,6 +40,7 @@ def test_a_search_by_threads_of_a_worker_is_the_same_search(cluster, finished, s
         assert Path("theirs", name).read_bytes() == Path("small/search", name).read_bytes()
 
 
+@pytest.mark.slow
 def test_two_searches_that_share_workers_score_their_own_models(cluster, baseline, small):
     from espnet_shrink.lowrank.build import fold
 
