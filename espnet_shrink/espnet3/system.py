@@ -19,7 +19,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
 from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
-from espnet_shrink.espnet3.settings import SECTION, ShrinkSettings, read_section
+from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
 from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
 from espnet_shrink.moment_data import training_recordings
@@ -144,9 +144,12 @@ class ShrinkSystem(ASRSystem):
         return dict(OmegaConf.to_container(self.training_config, resolve=True))  # type: ignore[arg-type]
 
     def _retraining(self, settings: ShrinkSettings) -> Retraining:
-        """Known by its config: the data are what classes of the recipe make of it."""
-        config = {key: value for key, value in self._plain_config().items() if key != SECTION}
-        return Retraining("espnet3", config_digest(config), lambda: settings.rounds.train)
+        """Known by the dataset's config: the data are what classes of the recipe make of it.
+
+        Not by all of the config, to which ESPnet3's stages add while they run.
+        """
+        content = config_digest({"dataset": self._plain_config().get("dataset")})
+        return Retraining("espnet3", content, lambda: settings.rounds.train)
 
     def _settings(self) -> ShrinkSettings:
         return read_section(self._plain_config())
