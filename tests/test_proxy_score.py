@@ -40,6 +40,7 @@ def never_ending(model):
 def contrary(model):
     """The attention decoder likes best what it liked least, and CTC has no blanks."""
     model.decoder.output.weight.mul_(-1.5)
+    model.decoder.output.bias[model.eos] -= 20.0  # which it may have liked least
     model.ctc.ctc_lo.bias[model.blank_id] -= 20.0
 
 
