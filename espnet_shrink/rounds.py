@@ -11,9 +11,8 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import yaml
@@ -24,7 +23,6 @@ from espnet_shrink.checkpoints import stored_like, types_in
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.cost import Cost, CostModel
-from espnet_shrink.errors import ShrinkError
 from espnet_shrink.files import (
     MADE_WITH,
     check_folder,
@@ -39,6 +37,7 @@ from espnet_shrink.lowrank.decompose import factors_of
 from espnet_shrink.lowrank.sites import describe, survey
 from espnet_shrink.metric import Metric
 from espnet_shrink.moment_data import training_recordings
+from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
 from espnet_shrink.plan import Plan, dense_plan, plan_params
 from espnet_shrink.proxy.digest import config_digest, data_digest
@@ -62,45 +61,6 @@ from espnet_shrink.stages import (
 from espnet_shrink.trained import is_trained
 from espnet_shrink.training import Retrain, leave_untrained
 from espnet_shrink.training import retrain as retrain_in_espnet2
-
-
-@dataclass(frozen=True)
-class Round:
-    """One finished round, as in its round.yaml; error rates are greedy, on dev, in percent.
-
-    Attributes:
-        dev: `proxy.score.Score`; `dev_wer_limit` is that of its `metric`, whichever it is.
-    """
-
-    round: int
-    status: str  # "accepted" or "rolled_back"
-    target_compression: float
-    compression: float
-    params: int
-    size_mib: float
-    macs_per_audio_second: float
-    searcher: str
-    search_evaluations: int
-    epochs: int
-    dev_before_retraining: dict[str, Any]
-    dev: dict[str, Any]
-    dev_wer_limit: float
-    ranks: dict[str, int | str]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All rounds, and the last accepted one (None: no round was).
-
-    Attributes:
-        metric: the error rate that has decided.
-    """
-
-    baseline: Cost
-    rounds: list[Round]
-    final: Round | None
-    reached_target: bool
-    metric: Metric = "wer"
 
 
 def run_rounds(
@@ -297,7 +257,7 @@ class _Rounds:
     def _baseline_cost(self) -> Cost:
         path = self.out / "rounds.yaml"
         if path.exists():
-            return _read(Cost, read_yaml(path).get("baseline"), path)
+            return read_record(Cost, read_yaml(path).get("baseline"), path)
         return self.costs.cost(dense_plan(self.sites))
 
     def _check(self, first: SearchedPlan) -> None:
@@ -371,7 +331,7 @@ class _Rounds:
         path = folder / "round.yaml"
         if not path.exists():
             return None
-        done = _read(Round, read_yaml(path), path)
+        done = read_record(Round, read_yaml(path), path)
         searched = folder / "search" / "plan.yaml"
         if number == 1 and self.first_plan is not None:
             plan = self.first_plan.plan
@@ -500,24 +460,6 @@ class _Rounds:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-Record = TypeVar("Record")
-
-
-def _read(cls: type[Record], document: Any, path: Path) -> Record:
-    """A record that an earlier run wrote.
-
-    Raises:
-        ShrinkError: it lacks keys, or has others.
-    """
-    try:
-        return cls(**document)
-    except TypeError as error:
-        raise ShrinkError(
-            f"{path} is damaged, or of another version of espnet_shrink: choose another folder, or "
-            "delete this one"
-        ) from error
 
 
 def _dump(document: Mapping[str, Any]) -> str:
