@@ -30,6 +30,7 @@ from tqdm import tqdm
 from espnet_shrink.analysis import analyse, decode_alone, latency
 from espnet_shrink.compat.models import LoadedModel, load_model
 from espnet_shrink.compat.tasks import TASKS
+from espnet_shrink.compat.text import Prompt
 from espnet_shrink.latency import LatencyTable
 from espnet_shrink.layers import LowRankLinear, LowRankLSTM
 from espnet_shrink.lowrank.build import factorise
@@ -132,7 +133,9 @@ def noise() -> FeatureSet:
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(frames, DIMS, generator=generator) for frames in FRAMES]
     said = [[2 + i % (TOKENS - 3) for i in range(n // FRAMES_PER_TOKEN)] for n in FRAMES]
-    return FeatureSet([], features, said, [frames / FRAMES_PER_S for frames in FRAMES])
+    seconds = [frames / FRAMES_PER_S for frames in FRAMES]
+    start = Prompt([TOKENS - 1])  # <sos/eos>
+    return FeatureSet([], features, said, seconds, prompts=[start] * len(FRAMES))
 
 
 def plans(sites: list[Site]) -> list[Plan]:

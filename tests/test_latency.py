@@ -7,6 +7,7 @@ from toy import random_plan
 
 from espnet_shrink import latency as module
 from espnet_shrink.analysis import analyse, cost_model, decode_alone, latency, observe
+from espnet_shrink.compat.text import Prompt
 from espnet_shrink.latency import MOST_FRAMES, MOST_ROWS, LatencyTable
 from espnet_shrink.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan, Site, dense_plan
@@ -124,7 +125,7 @@ def test_the_calls_are_those_of_greedy_decoding_a_token_at_a_time(baseline, tmp_
     with torch.no_grad():
         for feature in some.features:
             encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
-            (said,) = attention.greedy(model, encoded, lengths, PROMPT)
+            (said,) = attention.greedy(model, encoded, lengths, [PROMPT])
             steps += len(said) + (len(said) < int(lengths))
     for name in ("decoder.decoder.0.weight_hh", "decoder.output.weight"):
         assert found.calls[name] == pytest.approx({1: steps / some.audio_s})
@@ -136,18 +137,14 @@ def test_the_calls_are_those_of_greedy_decoding_a_token_at_a_time(baseline, tmp_
             assert sum(met.values()) == pytest.approx(len(frames) / some.audio_s)
 
 
-class PROMPT:
-    first = (len("abcd") + 3,)  # <sos/eos> of conftest.TOKENS
-    never = ()
-
-
+PROMPT = Prompt([len("abcd") + 3])  # <sos/eos> of conftest.TOKENS
 NOISE_FRAMES, NOISE_TOKENS = 100, [1, 2, 3, 4, 5]
 
 
 def noise(loaded) -> FeatureSet:
     width = getattr(loaded.args, "input_size", None) or loaded.model.frontend.output_size()
     features = torch.randn(NOISE_FRAMES, width)
-    return FeatureSet([], [features], [NOISE_TOKENS], [1.0])
+    return FeatureSet([], [features], [NOISE_TOKENS], [1.0], prompts=[Prompt([0])])
 
 
 @pytest.mark.parametrize("name", ["rnn", "transformer", "transducer", "asr_transducer"])
