@@ -13,7 +13,7 @@ from typing import Any
 
 import llvmlite.binding
 
-from espnet_shrink.files import write_text
+from espnet_shrink.core.files import write_text
 
 PACKAGES = ("espnet", "torch", "numba", "numpy", "espnet_shrink")
 

@@ -29,18 +29,23 @@ import yaml
 from about import write_result
 from rank_search import FURTHER_EPOCHS, FURTHER_RATE, RETRAIN_EPOCHS, RETRAIN_RATE, converged
 
-from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.compat.trainer import train_command, training_config
-from espnet_shrink.files import read_yaml, write_atomically, write_text
-from espnet_shrink.learning_rate import start_rate
-from espnet_shrink.proxy.kaldi import read_table
-from espnet_shrink.report.wer import Scores, bootstrap_interval, paired_interval, score
-from espnet_shrink.rounds import RoundsSettings, run_rounds
+from espnet_shrink.core.checkpoints import read_checkpoint
+from espnet_shrink.core.files import read_yaml, write_atomically, write_text
+from espnet_shrink.data.kaldi import read_table
+from espnet_shrink.pipeline.rounds import RoundsSettings, run_rounds
+from espnet_shrink.pipeline.stages import make_proxy, open_baseline
+from espnet_shrink.report.wer import (
+    Scores,
+    bootstrap_interval,
+    paired_interval,
+    score,
+)
 from espnet_shrink.search.settings import SearchSettings
-from espnet_shrink.stages import make_proxy, open_baseline
-from espnet_shrink.training import retrain, run_trainer
+from espnet_shrink.training.espnet2 import retrain, run_trainer
+from espnet_shrink.training.learning_rate import start_rate
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

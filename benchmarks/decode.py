@@ -25,10 +25,15 @@ import torch
 from about import write_result
 from tqdm import tqdm
 
+from espnet_shrink.compat.encoder import encode, features_of
 from espnet_shrink.compat.models import find_model
-from espnet_shrink.layers import Int8LowRankLSTM, LowRankLinear, LowRankLSTM, LowRankLSTMCell
-from espnet_shrink.proxy.encoder import encode, features_of
-from espnet_shrink.proxy.kaldi import read_audio, read_folder
+from espnet_shrink.data.kaldi import read_audio, read_folder
+from espnet_shrink.layers import (
+    Int8LowRankLSTM,
+    LowRankLinear,
+    LowRankLSTM,
+    LowRankLSTMCell,
+)
 
 VARIANTS = ("dense", "small", "int8")
 CTC_WEIGHT = 0.3

@@ -21,13 +21,13 @@ from rank_search_tables import mean_interval
 from retrained import retrained
 from tqdm import tqdm
 
-from espnet_shrink.analysis import analyse, observe
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.data.features import extract
+from espnet_shrink.methods.lowrank.analysis import analyse, observe
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.stages import make_proxy, open_baseline
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.space import full_space
-from espnet_shrink.stages import make_proxy, open_baseline
 
 LEARNING_RATE_FACTOR = 0.5
 MIN_RANK = 4

@@ -26,15 +26,20 @@ from typing import Any
 
 import torch
 
-from espnet_shrink.analysis import observe
+from espnet_shrink.compat.encoder import encode
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import Decomposition, decompose, decompose_sites, factors_of
-from espnet_shrink.lowrank.moments import Activations
-from espnet_shrink.lowrank.sites import Survey, survey
+from espnet_shrink.data.features import FeatureSet
+from espnet_shrink.methods.lowrank.analysis import observe
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import (
+    Decomposition,
+    decompose,
+    decompose_sites,
+    factors_of,
+)
+from espnet_shrink.methods.lowrank.moments import Activations
+from espnet_shrink.methods.lowrank.sites import Survey, survey
 from espnet_shrink.plan import Plan, Site, dense_plan
-from espnet_shrink.proxy.encoder import encode
-from espnet_shrink.proxy.features import FeatureSet
 
 RIDGE = 1e-4
 LEAST_GRADIENT = 1e-2  # of the mean: rows that seem not to matter keep some weight
@@ -181,7 +186,7 @@ def force(model: torch.nn.Module, plan: Plan, factors: Mapping[str, Any]) -> Non
 
 def input_means(given: Materials) -> dict[str, torch.Tensor]:
     """Site -> (in), the mean of its inputs, taken where the product takes their moments."""
-    from espnet_shrink.lowrank import moments as module
+    from espnet_shrink.methods.lowrank import moments as module
 
     totals: dict[str, torch.Tensor] = {}
     counts: dict[str, int] = {}

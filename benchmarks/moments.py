@@ -16,15 +16,15 @@ from pathlib import Path
 from about import write_result
 from tqdm import tqdm
 
-from espnet_shrink.analysis import analyse
-from espnet_shrink.moment_data import training_recordings
-from espnet_shrink.proxy.features import extract, extract_all
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.data.features import extract, extract_all
+from espnet_shrink.data.moment_data import training_recordings
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
-from espnet_shrink.stages import open_baseline
 
 MIN_RANK = 4
 

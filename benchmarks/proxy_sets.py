@@ -23,19 +23,19 @@ from scipy import stats
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from espnet_shrink.analysis import analyse
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import factors_of
+from espnet_shrink.compat.encoder import encode_batch
+from espnet_shrink.data.features import FeatureSet, extract
+from espnet_shrink.data.select import METHODS, Candidates, kept_order
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.objectives.greedy import batches
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.plan import dense_plan
-from espnet_shrink.proxy.encoder import encode_batch
-from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.greedy import batches
-from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.proxy.select import METHODS, Candidates, kept_order
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.space import full_space
-from espnet_shrink.stages import open_baseline
 
 SPREAD = 0.3  # of the plans, in log parameters of a site
 

@@ -37,14 +37,14 @@ from rank_search_rows import TABLES, Row
 from rank_search_tables import write_tables
 from retrained import retrained
 
-from espnet_shrink.analysis import Analysis, analyse, model_hash
-from espnet_shrink.files import read_yaml, write_text
-from espnet_shrink.learning_rate import start_rate
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import factors_of
+from espnet_shrink.core.files import read_yaml, write_text
+from espnet_shrink.data.features import FeatureSet, extract
+from espnet_shrink.methods.lowrank.analysis import Analysis, analyse, model_hash
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.objectives.score import Score, Scorer, errors
+from espnet_shrink.pipeline.stages import make_proxy, open_baseline
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.score import Score, Scorer, errors
 from espnet_shrink.search.evaluate import ScoreAll
 from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
@@ -52,8 +52,8 @@ from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers import reinforce
 from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 from espnet_shrink.search.space import full_space
-from espnet_shrink.stages import make_proxy, open_baseline
-from espnet_shrink.training import retrain
+from espnet_shrink.training.espnet2 import retrain
+from espnet_shrink.training.learning_rate import start_rate
 
 FURTHER_EPOCHS, FURTHER_RATE = 8, 0.5  # times the learning rate of the training before
 RETRAIN_EPOCHS, RETRAIN_RATE = 2, 0.1  # times that again

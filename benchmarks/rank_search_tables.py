@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from scipy import stats
 
-from espnet_shrink.files import write_atomically, write_text
+from espnet_shrink.core.files import write_atomically, write_text
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -21,14 +21,14 @@ from rank_search_rows import SEARCHERS
 from retrained import retrained
 from scipy.stats import kendalltau
 
-from espnet_shrink.analysis import analyse
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import factors_of
+from espnet_shrink.data.features import FeatureSet, extract
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.stages import open_baseline
 
 UPDATES = 20
 

@@ -24,16 +24,16 @@ from pathlib import Path
 import numpy as np
 from about import write_result
 
-from espnet_shrink.analysis import analyse
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.data.features import FeatureSet, extract
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import FeatureSet, extract
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem, fit_to_budget
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
 from espnet_shrink.search.workers import scores
-from espnet_shrink.stages import open_baseline
 
 PLANS_OF_WORKERS = 100
 

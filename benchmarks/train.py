@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.compat.trainer import training_config
-from espnet_shrink.files import read_yaml, write_text
+from espnet_shrink.core.files import read_yaml, write_text
 
 TRACED = str(Path(__file__).with_name("train_traced.py"))
 PLUGIN = ["-m", "espnet_shrink.run"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-from espnet_shrink.ending import ends_in_one_line
+from espnet_shrink.core.ending import ends_in_one_line
 
 USAGE = (
     "usage: python -m espnet_shrink.run [--debug] -m MODULE [ARG ...]   or   SCRIPT.py [ARG ...]"

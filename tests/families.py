@@ -10,7 +10,7 @@ from toy import random_plan
 
 from espnet_shrink.compat.models import LoadedModel, load_model
 from espnet_shrink.compat.tasks import TASKS
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.sites import survey
 
 CONFORMER = {
     "encoder": "conformer",

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from espnet_shrink.compat.tasks import TASKS
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 MODEL, LM = Path("exp/full"), Path("exp/lm")
 STATS, BPE = "exp/stats/feats_stats.npz", "data/bpe/bpe.model"

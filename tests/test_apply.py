@@ -8,12 +8,12 @@ import yaml
 from conftest import tree
 
 from espnet_shrink.compat.models import find_model, load_model
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import plan_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract
+from espnet_shrink.methods.lowrank.build import plan_of
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.plan import DENSE
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
 
 RANKS = {"encoder.enc.0.birnn0.weight_ih_l0": 3, "ctc.ctc_lo.weight": 2}
 

@@ -18,9 +18,9 @@ from conftest import compress
 from toy import close, random_plan
 
 from espnet_shrink.compat.models import LoadedModel, load_model
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import fold, plan_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.methods.lowrank.build import fold, plan_of
+from espnet_shrink.methods.lowrank.sites import survey
 
 RATE_HZ = 16000
 STREAMING = [name for name in NAMES if name.startswith("contextual_block")]

@@ -7,7 +7,7 @@ import pytest
 from test_architectures import hypotheses
 
 from espnet_shrink.compat.models import load_model
-from espnet_shrink.lowrank.build import plan_of
+from espnet_shrink.methods.lowrank.build import plan_of
 from espnet_shrink.sources import open_source
 
 MADE = sorted((Path(__file__).parent / "both_espnets").glob("*.zip"))

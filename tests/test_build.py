@@ -16,9 +16,15 @@ from espnet_shrink.layers import (
     LowRankLSTM,
     LowRankLSTMCell,
 )
-from espnet_shrink.lowrank.build import adapter_conf, build_from_conf, factorise, fold, plan_of
-from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.build import (
+    adapter_conf,
+    build_from_conf,
+    factorise,
+    fold,
+    plan_of,
+)
+from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan, dense_plan
 
 

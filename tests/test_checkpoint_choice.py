@@ -10,8 +10,8 @@ from conftest import ROUNDS, SEARCH
 
 from espnet_shrink.compat.criterion import criteria, model_name
 from espnet_shrink.compat.models import find_model
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 
 EXP = Path("exp/asr")
 DEFAULT = [["train", "loss", "min"], ["valid", "loss", "min"], ["train", "acc", "max"],

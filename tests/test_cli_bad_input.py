@@ -13,7 +13,7 @@ import yaml
 from conftest import tree
 from test_espnet_checkpoints import Touch
 
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.plan import Plan
 
 EXP = Path("exp/asr")

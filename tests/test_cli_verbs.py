@@ -8,17 +8,17 @@ import pytest
 from conftest import COMMANDS, CONFIG, SEARCH, SETS, arguments, tree
 
 from espnet_shrink.compat.models import find_model
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract, extract_all
+from espnet_shrink.data.kaldi import read_folder
+from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.moment_data import training_recordings
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.stages import open_baseline, read_plan
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import extract, extract_all
-from espnet_shrink.proxy.kaldi import read_folder
-from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
-from espnet_shrink.stages import open_baseline, read_plan
 
 OUT = Path("small")
 
@@ -74,7 +74,7 @@ def test_the_plan_is_the_best_on_dev_of_the_best_within_the_budget(finished):
 
 
 def test_a_searched_plan_has_the_score_that_it_is_recorded_with(finished):
-    from espnet_shrink.analysis import analyse
+    from espnet_shrink.methods.lowrank.analysis import analyse
 
     baseline = open_baseline("exp/asr")
     proxy = extract(baseline, OUT / "proxy")

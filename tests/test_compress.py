@@ -18,8 +18,8 @@ from conftest import ENVIRONMENT, ROUNDS, SEARCH, python, run_cli, tree
 from test_proxy_decoders import data  # noqa: F401
 
 from espnet_shrink.compat.models import find_model, load_model
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import plan_of
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.methods.lowrank.build import plan_of
 from espnet_shrink.report.results import load
 from espnet_shrink.sources import open_source
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from toy import random_plan, toy, utterance
 
-from espnet_shrink.cost import Cost, CostModel
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.lowrank.moments import collect
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.moments import collect
+from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import dense_plan
+from espnet_shrink.plan.cost import Cost, CostModel
 
 
 def numels(model):

@@ -5,7 +5,12 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from espnet_shrink.layers import LowRankGRU, LowRankLinear, LowRankLSTM, LowRankLSTMCell
+from espnet_shrink.layers import (
+    LowRankGRU,
+    LowRankLinear,
+    LowRankLSTM,
+    LowRankLSTMCell,
+)
 
 IN, HIDDEN, BATCH, STEPS = 20, 24, 3, 11
 RANKS = {"weight_ih_l0": 5, "weight_hh_l0": 4, "weight_hh_l1_reverse": 6}

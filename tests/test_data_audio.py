@@ -9,9 +9,8 @@ from conftest import RATE_HZ, tree
 from espnet2.train.dataset import DATA_TYPES
 from families import CONFORMER, plain_model
 
-from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.proxy.kaldi import (
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.kaldi import (
     AudioHeader,
     Utterance,
     audio_header,
@@ -20,6 +19,7 @@ from espnet_shrink.proxy.kaldi import (
     read_folder,
     read_table,
 )
+from espnet_shrink.errors import ShrinkError
 
 try:
     from omniio import kaldi  # what ESPnet reads and writes archives with since 202611

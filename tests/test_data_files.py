@@ -9,9 +9,9 @@ from conftest import arguments, tree
 from espnet2.fileio.read_text import read_2columns_text
 from test_template_programs import ENVIRONMENT, TEMPLATE
 
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.proxy.kaldi import read_table
 
 GOOD = {
     "plain": b"b two\na one\n",

@@ -4,9 +4,9 @@ import pytest
 from architectures import make
 from test_proxy_decoders import a_model_that_listens, data  # noqa: F401
 
-from espnet_shrink.proxy import greedy
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.data.features import extract
+from espnet_shrink.objectives import greedy
+from espnet_shrink.objectives.score import Scorer
 
 KINDS = ["noatt", "dot", "add", "location", "location2d", "location_recurrent", "coverage",
          "coverage_location", "multi_head_dot", "multi_head_add", "multi_head_loc",
@@ -39,7 +39,7 @@ def test_rnn_decoders_of_every_attention(kind, data, tmp_path, monkeypatch):  # 
 def test_an_attention_of_unknown_state_goes_one_by_one(data, tmp_path, monkeypatch):  # noqa: F811
     changes = {"decoder_conf": {"att_conf": attention("location2d")}}
     loaded, texts = a_model_that_listens("rnn_gru", data, tmp_path, changes)
-    monkeypatch.setattr("espnet_shrink.proxy.decoders.rnn.BATCHED", set())
+    monkeypatch.setattr("espnet_shrink.compat.decoders.rnn.BATCHED", set())
     agrees(loaded, texts, "attention", data, monkeypatch)
 
 

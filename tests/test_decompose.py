@@ -4,7 +4,12 @@ import pytest
 import torch
 from toy import close
 
-from espnet_shrink.lowrank.decompose import RIDGE, decompose, decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.decompose import (
+    RIDGE,
+    decompose,
+    decompose_sites,
+    factors_of,
+)
 from espnet_shrink.plan import DENSE, Plan, Site
 
 SHAPES = [(12, 7), (7, 12), (9, 9), (40, 1)]

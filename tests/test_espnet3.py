@@ -13,9 +13,9 @@ import yaml
 from conftest import CONFIG, SETS, TOKENS, made_once, python, tree, write_data
 
 from espnet_shrink.compat.models import find_model, load_model
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import fold, plan_of
+from espnet_shrink.methods.lowrank.build import fold, plan_of
 
 NEEDS = ["espnet3.contract", "lightning", "distributed", "dask_jobqueue"]
 pytestmark = pytest.mark.skipif(

@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from espnet_shrink.compat.models import load_model
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 
 
 def by_us(config, checkpoint):

@@ -11,9 +11,9 @@ import torch
 from conftest import python
 from toy import close
 
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import fold, plan_of
-from espnet_shrink.proxy.kaldi import read_folder
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.kaldi import read_folder
+from espnet_shrink.methods.lowrank.build import fold, plan_of
 
 UTTERANCES = ["dev1-01", "dev2-08"]
 

@@ -10,7 +10,7 @@ from families import CONFORMER, compressed_model
 from test_espnet_plugin import DECODE, UTTERANCES, texts
 from toy import close
 
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 WITHOUT_THE_PLUGIN = "import sys\nsys.modules['espnet_shrink'] = None\n" + DECODE.replace(
     "import espnet_shrink\n", ""

@@ -11,12 +11,12 @@ import yaml
 from conftest import compress, tree
 from families import CONFORMER, TRANSFORMER, compressed_model, plain_model
 
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.compat.decoders import decoders_of
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives.greedy import decode, threads_of, views_of
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.decoders import decoders_of
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.greedy import decode, threads_of, views_of
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")

@@ -11,14 +11,14 @@ import textwrap
 import pytest
 import torch
 
-from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import (
+from espnet_shrink.core.files import (
     MADE_WITH,
     claim_folder,
     lock_folder,
     write_atomically,
     write_text,
 )
+from espnet_shrink.errors import ShrinkError
 
 HOLDER = textwrap.dedent(
     """

@@ -14,8 +14,8 @@ import yaml
 from conftest import ENVIRONMENT, tree
 
 from espnet_shrink import cli
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError, first_line, working_on
-from espnet_shrink.files import read_yaml
 
 DATA = ["--data", "dump/raw/dev"]
 VERBS = {
@@ -120,7 +120,7 @@ def test_debug_shows_the_traceback_of_every_verb(recipe, shrink, monkeypatch):
 
 
 def test_a_defect_is_one_line_too(recipe, shrink, monkeypatch):
-    from espnet_shrink import stages
+    from espnet_shrink.pipeline import stages
 
     def fails(*arguments):
         raise ZeroDivisionError("division by zero\nsecond line")

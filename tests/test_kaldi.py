@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from espnet_shrink.data.kaldi import (
+    Utterance,
+    read_audio,
+    read_folder,
+    read_table,
+    write_folder,
+)
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.proxy.kaldi import Utterance, read_audio, read_folder, read_table, write_folder
 
 RATE_HZ = 16000
 

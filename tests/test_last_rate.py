@@ -9,7 +9,7 @@ import yaml
 from conftest import ROUNDS, SEARCH, python
 
 from espnet_shrink.compat.last_rate import last_rate
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 EXP = Path("exp/asr")
 

@@ -15,9 +15,9 @@ from espnet_shrink.layers import (
     LowRankLinear,
     LowRankLSTM,
 )
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.sites import survey
 
 IN, OUT, VOCABULARY, WIDTH = 7, 9, 12, 8
 

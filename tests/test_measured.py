@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from espnet_shrink import measured as module
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.latency import LatencyTable
-from espnet_shrink.measured import Measured, machine
+from espnet_shrink.methods.lowrank import measured as module
+from espnet_shrink.methods.lowrank.latency import LatencyTable
+from espnet_shrink.methods.lowrank.measured import Measured, machine
 from espnet_shrink.plan import Site
 
 PROCESSES, TIMES = 4, 12

@@ -14,11 +14,11 @@ from conftest import ROUNDS, SEARCH, arguments
 
 from espnet_shrink.compat.models import load_model
 from espnet_shrink.compat.references import scored_texts
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract
+from espnet_shrink.data.metric import metric_of, without_spaces
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.metric import metric_of, without_spaces
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.report.results import load
 
 CHINESE = str.maketrans("abcd", "我们好吗")

@@ -7,12 +7,12 @@ import torch
 import yaml
 from conftest import SEARCH
 
-from espnet_shrink.analysis import analyse, observe
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.decompose import decompose_sites
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.moment_data import training_recordings
-from espnet_shrink.proxy.features import extract, extract_all
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract, extract_all
+from espnet_shrink.data.moment_data import training_recordings
+from espnet_shrink.methods.lowrank.analysis import analyse, observe
+from espnet_shrink.methods.lowrank.decompose import decompose_sites
+from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.search.settings import SearchSettings
 
 SAID = "whitening by the proxy set's own activations, not by training audio: "

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from toy import TOKENS, close, toy, utterance
 
-from espnet_shrink.lowrank.moments import collect
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.moments import collect
+from espnet_shrink.methods.lowrank.sites import survey
 
 LENGTHS = (9, 1, 4)
 

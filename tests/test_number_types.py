@@ -9,10 +9,10 @@ import yaml
 from architectures import make
 from conftest import ROUNDS, SEARCH
 
-from espnet_shrink.checkpoints import stored_like
 from espnet_shrink.compat.models import find_model, load_model
+from espnet_shrink.core.checkpoints import stored_like
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.export.quantised import quantised_sizes
-from espnet_shrink.files import read_yaml
 
 
 def halve(path: Path, dtype: torch.dtype) -> None:

@@ -8,7 +8,7 @@ import torch
 import yaml
 from conftest import python
 
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 CODE = """
 import hashlib, io, json, sys

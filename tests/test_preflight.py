@@ -8,7 +8,7 @@ import soundfile
 import yaml
 from conftest import ROUNDS, SEARCH, TOKENS, tree
 
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 CONFIG = Path("exp/asr/config.yaml")
 

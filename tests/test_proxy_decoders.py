@@ -8,13 +8,13 @@ import torch
 from architectures import make
 from test_architectures import RATE_HZ, speech
 
-from espnet_shrink.analysis import observe
+from espnet_shrink.data.features import extract
+from espnet_shrink.data.kaldi import Utterance, read_folder, write_folder
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.proxy import greedy
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.kaldi import Utterance, read_folder, write_folder
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.methods.lowrank.analysis import observe
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives import greedy
+from espnet_shrink.objectives.score import Scorer
 
 TEXTS = ["a b", "cd a", "b", "dab cad", "c"]
 ESPNET = {

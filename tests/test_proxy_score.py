@@ -11,16 +11,16 @@ import torch
 from conftest import SETS
 from toy import random_plan
 
-from espnet_shrink.analysis import analyse
+from espnet_shrink.compat.encoder import encode
+from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.lowrank.build import factorise
-from espnet_shrink.lowrank.decompose import factors_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives import greedy
+from espnet_shrink.objectives.score import Scorer, errors
 from espnet_shrink.plan import Plan, dense_plan
-from espnet_shrink.proxy import greedy
-from espnet_shrink.proxy.encoder import encode
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer, errors
 
 
 @pytest.fixture

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
+from espnet_shrink.data.select import (
+    METHODS,
+    Candidates,
+    expected_order,
+    kept_order,
+    select,
+)
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.proxy.select import METHODS, Candidates, expected_order, kept_order, select
 
 METHOD_NAMES = list(METHODS)
 

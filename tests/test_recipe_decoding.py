@@ -11,8 +11,8 @@ from conftest import compress, write_data
 from test_run_sh import elsewhere, folder, run_there  # noqa: F401
 from toy import random_plan
 
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.methods.lowrank.sites import survey
 
 CUT = 1  # test utterances
 # Programs find ESPnet's transducer loss there.

@@ -11,10 +11,10 @@ import torch
 import yaml
 from conftest import SEARCH, arguments, made_once, one_core, run_cli, tree
 
-from espnet_shrink.files import read_yaml
-from espnet_shrink.proxy.digest import data_digest
-from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.training import INIT
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.digest import data_digest
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.training.espnet2 import INIT
 
 DEV = Path("dump/raw/dev")
 COMPRESS = ["compress", "exp/asr", "--data", DEV, "--target", "1.5x", "--out", "out",

@@ -14,18 +14,18 @@ import torch
 import yaml
 from conftest import ENVIRONMENT, ROUNDS, arguments, one_core, tree
 
-from espnet_shrink.analysis import model_hash
 from espnet_shrink.compat.models import load_model
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.build import plan_of
+from espnet_shrink.methods.lowrank.analysis import model_hash
+from espnet_shrink.methods.lowrank.build import plan_of
+from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.rounds import RoundsSettings, next_goal, run_rounds
+from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.rounds import RoundsSettings, next_goal, run_rounds
 from espnet_shrink.search.settings import SearchSettings
-from espnet_shrink.stages import open_baseline
-from espnet_shrink.training import leave_untrained, retrain
+from espnet_shrink.training.espnet2 import leave_untrained, retrain
 
 OUT = Path("small")
 
@@ -284,9 +284,9 @@ def may_mount():
 def test_a_training_whose_disk_is_full_says_so_and_goes_on_when_there_is_space(recipe, may_mount):
     Path("retrain.py").write_text(
         "from pathlib import Path\n"
-        "from espnet_shrink.files import read_yaml\n"
-        "from espnet_shrink.stages import open_baseline\n"
-        "from espnet_shrink.training import retrain\n"
+        "from espnet_shrink.core.files import read_yaml\n"
+        "from espnet_shrink.pipeline.stages import open_baseline\n"
+        "from espnet_shrink.training.espnet2 import retrain\n"
         "state = open_baseline('exp/asr').model.state_dict()\n"
         "retrain(read_yaml('exp/asr/config.yaml'), state, Path('new'), 1, 0.5, 0, {})\n"
     )

@@ -6,12 +6,12 @@ from architectures import make
 from test_proxy_decoders import data  # noqa: F401
 from toy import random_plan
 
-from espnet_shrink.analysis import analyse
+from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.lowrank import replan
-from espnet_shrink.proxy import greedy
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.methods.lowrank import replan
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.objectives import greedy
+from espnet_shrink.objectives.score import Scorer
 
 
 @pytest.mark.parametrize("name", ["rnn", "conformer_interctc", "transducer", "asr_transducer",

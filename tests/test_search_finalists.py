@@ -6,8 +6,8 @@ import pytest
 from toy import problem
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.finalists import choose, finalists
 from espnet_shrink.search.trial import SearchResult, Trial
 

@@ -7,8 +7,8 @@ import pytest
 from toy import problem
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.searchers.reinforce import RULES

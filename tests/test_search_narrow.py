@@ -9,8 +9,8 @@ from test_search_rules import SHAPES
 from test_search_scan import additive, measured
 from toy import problem, squared_distance
 
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import DENSE
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.narrow import narrowed, share_left
 from espnet_shrink.search.problem import fit_to_budget

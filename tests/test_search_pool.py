@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_shrink.analysis import Analysis
-from espnet_shrink.cost import CostModel
-from espnet_shrink.lowrank.decompose import decompose_sites
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.search.pool import GROUPS, PLANS, find_candidates, sample_pool
+from espnet_shrink.methods.lowrank.analysis import Analysis
+from espnet_shrink.methods.lowrank.decompose import decompose_sites
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.plan.cost import CostModel
+from espnet_shrink.search.pool import (
+    GROUPS,
+    PLANS,
+    find_candidates,
+    sample_pool,
+)
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import full_space
 
@@ -50,9 +55,9 @@ def test_the_seed_decides():
 
 
 def test_candidates_add_up_to_the_scores_of_the_plans(baseline):
-    from espnet_shrink.analysis import analyse
-    from espnet_shrink.proxy.features import extract
-    from espnet_shrink.proxy.score import Scorer
+    from espnet_shrink.data.features import extract
+    from espnet_shrink.methods.lowrank.analysis import analyse
+    from espnet_shrink.objectives.score import Scorer
 
     dev = extract(baseline, "dump/raw/dev")
     found = find_candidates(baseline, dev, seed=0)

@@ -8,8 +8,8 @@ import torch
 from toy import problem
 from tqdm import tqdm
 
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import DENSE, Plan
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.reinforce import RULES, Reinforce, shaped

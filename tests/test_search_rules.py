@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toy import problem
 
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 from espnet_shrink.plan import DENSE, Plan, Site
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_ends
 from espnet_shrink.search.reward import REWARDS

@@ -7,8 +7,8 @@ import pytest
 from toy import problem
 from tqdm import tqdm
 
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import DENSE, Plan
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.searchers.knapsack import knapsack
 from espnet_shrink.search.searchers.scan import scan

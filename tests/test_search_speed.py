@@ -10,11 +10,11 @@ from conftest import COMMANDS
 from test_search_rules import SHAPES
 from toy import problem, squared_distance
 
-from espnet_shrink.cost import CostModel
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.latency import Curve, Latency
+from espnet_shrink.methods.lowrank.latency import Curve, Latency
 from espnet_shrink.plan import DENSE, Plan, dense_plan
+from espnet_shrink.plan.cost import CostModel
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import fit_to_budget
 from espnet_shrink.search.searchers.reinforce import RULES

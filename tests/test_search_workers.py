@@ -8,10 +8,10 @@ import pytest
 from conftest import COMMANDS
 from toy import random_plan
 
-from espnet_shrink.analysis import analyse
+from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.search import workers as workers_module
 from espnet_shrink.search.workers import scores
 

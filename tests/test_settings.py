@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.core.settings import load_settings, settings_from
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.rounds import RoundsSettings, next_goal
+from espnet_shrink.pipeline.rounds import RoundsSettings, next_goal
 from espnet_shrink.search.settings import SearchSettings
-from espnet_shrink.settings import load_settings, settings_from
 
 ROOT = Path(__file__).parent.parent
 PRESETS = {"search": SearchSettings, "rounds": RoundsSettings}

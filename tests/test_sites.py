@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from toy import Toy, Zoo, random_plan, toy
 
-from espnet_shrink.lowrank.build import factorise, fold
-from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.lowrank.sites import LEAST_EMBEDDING_SHARE, describe, survey
+from espnet_shrink.methods.lowrank.build import factorise, fold
+from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.sites import LEAST_EMBEDDING_SHARE, describe, survey
 from espnet_shrink.plan import Plan, Site
 
 

@@ -21,8 +21,8 @@ from packing import BPE, LM, MODEL, STATS
 
 from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.compat.text import text_codec
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 from espnet_shrink.sources import Source, open_source
 
 OUT = Path("out")

@@ -18,8 +18,8 @@ from packing import BPE, LM, MODEL, STATS, changed_yaml, changed_zip
 from test_espnet_checkpoints import Touch
 
 from espnet_shrink.compat.tasks import TASKS
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 from espnet_shrink.sources import open_source
 
 CONFIG, CHECKPOINT = str(MODEL / "config.yaml"), str(MODEL / "valid.acc.ave_1best.pth")
@@ -248,7 +248,7 @@ def test_a_folder_of_another_model_or_of_anything_else_is_left_alone(packed, shr
 
 
 def test_a_folder_that_another_run_works_in_is_left_alone(packed, shrink):
-    from espnet_shrink.files import lock_folder
+    from espnet_shrink.core.files import lock_folder
 
     with lock_folder(Path("out")):
         ended = shrink("unpack", packed / "model.zip", "--out", "out")

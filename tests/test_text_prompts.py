@@ -9,14 +9,14 @@ import yaml
 from architectures import make, whisper_tokenizer
 from test_proxy_decoders import a_model_that_listens, data  # noqa: F401
 
-from espnet_shrink.analysis import observe
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract
+from espnet_shrink.data.kaldi import read_folder
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.sites import survey
-from espnet_shrink.proxy import greedy
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.kaldi import read_folder
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.methods.lowrank.analysis import observe
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives import greedy
+from espnet_shrink.objectives.score import Scorer
 
 TOKENS = ["<blank>", "<unk>", "<space>", "a", "b", "c", "d", "<na>", "<eng>", "<deu>", "<asr>",
           "<st_eng>", "<notimestamps>", "<0.00>", "<30.00>", "<sop>", "<sos>", "<eos>"]  # fmt: skip

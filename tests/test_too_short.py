@@ -10,10 +10,10 @@ from conftest import RATE_HZ, SEARCH
 from families import CONFORMER, plain_model
 
 from espnet_shrink.compat.models import find_model, load_model
-from espnet_shrink.files import read_yaml
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.kaldi import read_audio, read_table
-from espnet_shrink.proxy.score import Scorer
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.features import extract
+from espnet_shrink.data.kaldi import read_audio, read_table
+from espnet_shrink.objectives.score import Scorer
 
 SHORT = {"a-stft": 200, "b-conv": 700}  # samples: less than half of n_fft, and 5 frames
 

@@ -14,7 +14,7 @@ from packing import MODEL, changed_yaml, changed_zip
 from test_sources_bad import CONFIG, EXECUTED, refused  # noqa: F401
 
 from espnet_shrink.compat.elsewhere import fetches
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 EVIL = "exp/evil.scp"
 AUTHORS = {

@@ -7,17 +7,17 @@ import pytest
 import yaml
 from conftest import SEARCH, tree
 
-from espnet_shrink.analysis import model_hash
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.methods.lowrank.analysis import model_hash
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.pipeline.rounds import RoundsSettings, run_rounds
+from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.plan import DENSE, Plan, Site
-from espnet_shrink.rounds import RoundsSettings, run_rounds
 from espnet_shrink.search.searchers import check_evaluations
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
-from espnet_shrink.stages import open_baseline
-from espnet_shrink.training import leave_untrained
+from espnet_shrink.training.espnet2 import leave_untrained
 
 CTC = "ctc.ctc_lo.weight"
 SITES = [Site("ctc.out.weight", (20, 30), "linear"), Site("enc.a.weight", (40, 30), "linear"),

@@ -7,11 +7,11 @@ import pytest
 from conftest import COMMANDS
 from toy import random_plan
 
-from espnet_shrink.analysis import analyse
+from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Scorer
 from espnet_shrink.search import workers as workers_module
 from espnet_shrink.search.workers import scores
 
@@ -42,7 +42,7 @@ def test_a_search_by_threads_of_a_worker_is_the_same_search(cluster, finished, s
 
 @pytest.mark.slow
 def test_two_searches_that_share_workers_score_their_own_models(cluster, baseline, small):
-    from espnet_shrink.lowrank.build import fold
+    from espnet_shrink.methods.lowrank.build import fold
 
     fold(small.model)
     asked, expected = [], []

@@ -23,7 +23,7 @@ from espnet_shrink.cli import (
 )
 from espnet_shrink.cli.verb import Parser
 from espnet_shrink.compat.hooks import skip_type_checks
-from espnet_shrink.ending import ends_in_one_line
+from espnet_shrink.core.ending import ends_in_one_line
 from espnet_shrink.version import __version__
 
 DESCRIPTION = """\

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_model, add_out, add_verb
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_model,
+    add_out,
+    add_verb,
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -31,9 +36,9 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.pipeline.apply import apply_plan
+    from espnet_shrink.pipeline.stages import open_model
     from espnet_shrink.plan import Plan
     from espnet_shrink.sources import open_source
-    from espnet_shrink.stages import open_model
 
     plan = Plan.load(args.plan)
     source = open_source(args.model, args.out / "base", args.checkpoint)

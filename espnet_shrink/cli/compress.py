@@ -49,9 +49,9 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.compress import Request, compress
+    from espnet_shrink.core.settings import load_settings
+    from espnet_shrink.pipeline.compress import Request, compress
     from espnet_shrink.search.settings import SearchSettings
-    from espnet_shrink.settings import load_settings
 
     if args.no_retrain and args.train is not None:
         raise ShrinkError("--train gives data to retrain on, --no-retrain forbids it: give one")

@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_exp,
+    add_out,
+    add_verb,
+)
 from espnet_shrink.errors import ShrinkError
 
 if TYPE_CHECKING:
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
 def _onnx(loaded: LoadedModel, args: argparse.Namespace) -> None:
     from espnet_shrink.export.onnx_decode import decode_set
     from espnet_shrink.export.onnx_files import export_onnx
-    from espnet_shrink.proxy.score import Score
+    from espnet_shrink.objectives.score import Score
 
     print(f"ONNX files: {_sizes(export_onnx(loaded, args.out, args.int8))}")
     if args.data is None:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         _check_plot(args.plot)
 
     from espnet_shrink.compat.models import load_model
-    from espnet_shrink.inspection import inspect_model
+    from espnet_shrink.pipeline.inspection import inspect_model
     from espnet_shrink.report.inspected import inspection_text
     from espnet_shrink.sources import open_source
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_asked, add_exp, add_out, add_verb
-from espnet_shrink.proxy import PROXY_SIZE
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_asked,
+    add_exp,
+    add_out,
+    add_verb,
+)
+from espnet_shrink.data.select import PROXY_SIZE
 
 
 def add(verbs: Verbs) -> None:
@@ -34,8 +40,8 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.proxy.kaldi import read_folder
-    from espnet_shrink.stages import make_proxy, open_baseline
+    from espnet_shrink.data.kaldi import read_folder
+    from espnet_shrink.pipeline.stages import make_proxy, open_baseline
 
     size = min(PROXY_SIZE, len(read_folder(args.data))) if args.size is None else args.size
     loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)

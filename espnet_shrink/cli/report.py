@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_verb
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_exp,
+    add_out,
+    add_verb,
+)
 
 
 def add(verbs: Verbs) -> None:

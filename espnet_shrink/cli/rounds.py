@@ -49,12 +49,12 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.preflight.folder import check_out
-    from espnet_shrink.retraining import espnet2_retraining
-    from espnet_shrink.rounds import run_rounds
+    from espnet_shrink.core.out_folder import check_out
+    from espnet_shrink.core.settings import load_settings
+    from espnet_shrink.pipeline.rounds import run_rounds
+    from espnet_shrink.pipeline.stages import open_baseline, read_plan, space_for
     from espnet_shrink.search.settings import SearchSettings
-    from espnet_shrink.settings import load_settings
-    from espnet_shrink.stages import open_baseline, read_plan, space_for
+    from espnet_shrink.training.retraining import espnet2_retraining
 
     settings = rounds_settings(args)
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})

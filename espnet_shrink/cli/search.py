@@ -26,8 +26,8 @@ from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 
 if TYPE_CHECKING:
     from espnet_shrink.compat.models import LoadedModel
+    from espnet_shrink.data.kaldi import Utterance
     from espnet_shrink.pipeline.rounds_settings import RoundsSettings
-    from espnet_shrink.proxy.kaldi import Utterance
 
 
 def add(verbs: Verbs) -> None:
@@ -79,8 +79,8 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.settings import load_settings, require
-    from espnet_shrink.stages import open_baseline, search_ranks, space_for
+    from espnet_shrink.core.settings import load_settings, require
+    from espnet_shrink.pipeline.stages import open_baseline, search_ranks, space_for
 
     settings = load_settings(
         SearchSettings, args.search_config,
@@ -121,10 +121,10 @@ def _recordings(
     rounds: RoundsSettings | None,
 ) -> list[Utterance]:
     """Training audio to whiten by; what would stop the rounds is said now, not after the search."""
-    from espnet_shrink.moment_data import training_recordings
-    from espnet_shrink.preflight.retraining import check_retraining
-    from espnet_shrink.proxy.kaldi import read_folder
-    from espnet_shrink.training_data import training_data
+    from espnet_shrink.data.kaldi import read_folder
+    from espnet_shrink.data.moment_data import training_recordings
+    from espnet_shrink.data.training_data import training_data
+    from espnet_shrink.training.preflight import check_retraining
 
     keys: Mapping[str, Any] = {}
     if rounds is not None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from espnet_shrink.cli.verb import Verbs, add_exp, add_out, add_presets, add_verb
+from espnet_shrink.cli.verb import (
+    Verbs,
+    add_exp,
+    add_out,
+    add_presets,
+    add_verb,
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -20,10 +26,10 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.lowrank.sites import describe, survey
+    from espnet_shrink.core.settings import load_settings
+    from espnet_shrink.methods.lowrank.sites import describe, survey
+    from espnet_shrink.pipeline.stages import make_space, open_baseline
     from espnet_shrink.search.settings import SearchSettings
-    from espnet_shrink.settings import load_settings
-    from espnet_shrink.stages import make_space, open_baseline
 
     loaded = open_baseline(args.exp, args.checkpoint)
     settings = load_settings(SearchSettings, args.search_config, {})

@@ -26,7 +26,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.compat.tasks import task_of
-    from espnet_shrink.files import read_yaml
+    from espnet_shrink.core.files import read_yaml
     from espnet_shrink.sources import open_source
     from espnet_shrink.sources.source import RECORD
 

@@ -111,8 +111,8 @@ def add_learning_rate(verb: argparse.ArgumentParser) -> None:
 
 def rounds_settings(args: argparse.Namespace) -> RoundsSettings:
     """The rounds preset, with what --target and --learning_rate say."""
+    from espnet_shrink.core.settings import load_settings
     from espnet_shrink.pipeline.rounds_settings import RoundsSettings
-    from espnet_shrink.settings import load_settings
 
     given = {"target": args.target, "learning_rate": args.learning_rate}
     return load_settings(RoundsSettings, args.rounds_config, given)

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from espnet_shrink.checkpoints import factored_name, read_checkpoint
 from espnet_shrink.compat.renames import translate, translate_checkpoints_of
+from espnet_shrink.core.checkpoints import factored_name, read_checkpoint
+from espnet_shrink.core.files import write_atomically
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +71,8 @@ def skip_type_checks() -> None:
 
 def _add_adapter(module: Any) -> None:
     def create(model: torch.nn.Module, **conf: Any) -> None:
-        from espnet_shrink.lowrank.build import build_from_conf
-        from espnet_shrink.lowrank.sites import survey
+        from espnet_shrink.methods.lowrank.build import build_from_conf
+        from espnet_shrink.methods.lowrank.sites import survey
 
         if isinstance(conf.get("ranks"), dict):
             names = translate(conf["ranks"], {site.name for site in survey(model).sites})

@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from espnet_shrink.checkpoints import read_checkpoint
 from espnet_shrink.compat.adapters import (
     LORA,
     adapter_of,
@@ -26,8 +25,9 @@ from espnet_shrink.compat.criterion import chosen, model_name
 from espnet_shrink.compat.elsewhere import tell_fetches
 from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
+from espnet_shrink.core.checkpoints import read_checkpoint
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError, first_line, out_of_memory
-from espnet_shrink.files import read_yaml
 
 
 def espnet_version() -> str:

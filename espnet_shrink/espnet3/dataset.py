@@ -12,9 +12,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from espnet_shrink.core.files import write_atomically
+from espnet_shrink.data.kaldi import Utterance, write_folder
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically
-from espnet_shrink.proxy.kaldi import Utterance, write_folder
 
 
 def write_dev_set(dataset: Any, recipe_dir: str, folder: Path, rate_hz: int) -> None:

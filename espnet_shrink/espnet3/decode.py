@@ -15,9 +15,9 @@ from espnet3.systems.esp2_asr.inference import ASRInferenceRunner
 from omegaconf import DictConfig
 
 from espnet_shrink.compat.models import find_model
+from espnet_shrink.core.files import write_text
+from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_text
-from espnet_shrink.proxy.kaldi import read_table
 
 SECONDS = "seconds.txt"
 RTF_LOG = Path("logdir", "calculate_rtf.log")

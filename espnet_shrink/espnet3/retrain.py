@@ -11,14 +11,14 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from espnet_shrink.checkpoints import read_checkpoint, write_checkpoint
 from espnet_shrink.compat.hooks import ADAPTER_KEYS
+from espnet_shrink.core.checkpoints import read_checkpoint, write_checkpoint
+from espnet_shrink.core.files import write_text
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
-from espnet_shrink.files import write_text
-from espnet_shrink.trained import is_trained, mark_trained
-from espnet_shrink.training import INIT, run_trainer
+from espnet_shrink.training.espnet2 import INIT, run_trainer
+from espnet_shrink.training.trained import is_trained, mark_trained
 
 CONFIG = "training.yaml"
 
@@ -36,7 +36,7 @@ def retrain(
     """Train `state` for `epochs` epochs as the training config `training` did, into `exp`.
 
     `exp` ends as the base's folder did, and `exp`/training.yaml is a training config that
-    ESPnet3's stages take (--training_config). Otherwise as espnet_shrink.training.retrain, whose
+    ESPnet3's stages take (--training_config). Otherwise as training.espnet2.retrain, whose
     place it takes in run_rounds once `training` is bound.
 
     Raises:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_shrink.core.settings import settings_from
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.rounds import RoundsSettings
+from espnet_shrink.pipeline.rounds import RoundsSettings
 from espnet_shrink.search.settings import SearchSettings
-from espnet_shrink.settings import settings_from
 
 SECTION = "shrink"
 

@@ -15,21 +15,27 @@ from espnet3.contract.stages import StageSpec
 from espnet3.systems.esp2_asr.system import ASRSystem
 from omegaconf import OmegaConf
 
+from espnet_shrink.core.files import read_yaml
+from espnet_shrink.data.digest import config_digest
+from espnet_shrink.data.features import sampling_rate_hz
+from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.dataset import write_dev_set
 from espnet_shrink.espnet3.decode import decode
 from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
 from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
-from espnet_shrink.files import read_yaml
 from espnet_shrink.layers import use_padded_lstm
-from espnet_shrink.moment_data import training_recordings
-from espnet_shrink.proxy.digest import config_digest
-from espnet_shrink.proxy.features import sampling_rate_hz
+from espnet_shrink.pipeline.rounds import run_rounds
+from espnet_shrink.pipeline.stages import (
+    find_space,
+    make_proxy,
+    open_baseline,
+    read_plan,
+    search_ranks,
+)
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.write import write_report
-from espnet_shrink.retraining import Retraining
-from espnet_shrink.rounds import run_rounds
-from espnet_shrink.stages import find_space, make_proxy, open_baseline, read_plan, search_ranks
+from espnet_shrink.training.retraining import Retraining
 
 logger = logging.getLogger(__name__)
 

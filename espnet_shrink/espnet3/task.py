@@ -13,7 +13,7 @@ from typing import Any
 from espnet2.layers.create_adapter import create_adapter
 from espnet3.systems.esp2_asr.task import ASRTask
 
-from espnet_shrink.checkpoints import read_checkpoint
+from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.errors import ShrinkError
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from espnet_shrink.checkpoints import stored_like, write_checkpoint
 from espnet_shrink.compat.hooks import ADAPTER_KEYS
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.core.checkpoints import stored_like, write_checkpoint
+from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import export_folder
-from espnet_shrink.files import read_yaml, write_text
-from espnet_shrink.lowrank.build import fold, plan_of
+from espnet_shrink.methods.lowrank.build import fold, plan_of
 
 
 def export_dense(loaded: LoadedModel, out: Path) -> Path:

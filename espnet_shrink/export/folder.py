@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.core.files import claim_folder, lock_folder
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import claim_folder, lock_folder
 
 
 @contextlib.contextmanager

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 import yaml
 
+from espnet_shrink.compat.decoders import ctc
+from espnet_shrink.compat.encoder import encode
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.compat.text import Prompt, text_codec
+from espnet_shrink.core.files import read_yaml, write_text
+from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.folder import sha256
 from espnet_shrink.export.onnx_run import OnnxRecogniser, weights_in_memory_mib
-from espnet_shrink.files import read_yaml, write_text
-from espnet_shrink.proxy.decoders import ctc
-from espnet_shrink.proxy.encoder import encode
-from espnet_shrink.proxy.features import FeatureSet, extract
-from espnet_shrink.proxy.greedy import views_of
+from espnet_shrink.objectives.greedy import views_of
 from espnet_shrink.report.wer import bootstrap_interval, score
 
 RESULTS = "results.yaml"

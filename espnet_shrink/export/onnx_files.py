@@ -17,10 +17,10 @@ import yaml
 
 from espnet_shrink.compat.graphs import Graph, graphs_of
 from espnet_shrink.compat.models import LoadedModel, espnet_version
+from espnet_shrink.core.files import write_atomically, write_text
+from espnet_shrink.data.features import sampling_rate_hz
 from espnet_shrink.errors import ShrinkError, working_on
 from espnet_shrink.export.folder import export_folder, sha256
-from espnet_shrink.files import write_atomically, write_text
-from espnet_shrink.proxy.features import sampling_rate_hz
 from espnet_shrink.version import __version__
 
 OPSET = 17

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from espnet_shrink.files import write_atomically
+from espnet_shrink.core.files import write_atomically
 
 # Multiplied in 8 bits, activations quantised on the fly. 8-bit Conv has no signed CPU kernel.
 QUANTISED = ["MatMul", "Gather", "LSTM"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 
 
 def open_session(path: Path, optimised: Path | None = None) -> Any:

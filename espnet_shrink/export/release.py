@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnet_shrink.compat.tasks import task_of
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.export.pack import Packed, pack
-from espnet_shrink.files import read_yaml
 from espnet_shrink.report.card import Base, card, license_of
 from espnet_shrink.report.results import Results
 from espnet_shrink.sources import Source

@@ -128,7 +128,7 @@ class KernelCall:
     @torch.no_grad()  # a setting of the thread
     def __call__(self) -> tuple[Tensor, Tensor, Tensor]:
         """Output frames like z, and h and c after."""
-        from espnet_shrink.layers.kernel import lstm_frames  # numba takes half a second to import
+        from espnet_shrink.layers.kernel import lstm_frames
 
         z = self.z.reshape(-1, self.w_ih.size(1))
         width = len(self.u)

@@ -10,17 +10,22 @@ import msgspec
 import torch
 import yaml
 
-from espnet_shrink.analysis import analyse, model_hash
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.files import claim_folder, lock_folder, read_yaml, write_text
-from espnet_shrink.lowrank.build import adapter_conf, factorise
-from espnet_shrink.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.lowrank.sites import survey
+from espnet_shrink.core.files import (
+    claim_folder,
+    lock_folder,
+    read_yaml,
+    write_text,
+)
+from espnet_shrink.data.features import extract
+from espnet_shrink.methods.lowrank.analysis import analyse, model_hash
+from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
+from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.plan import DENSE, Plan
-from espnet_shrink.proxy.features import extract
-from espnet_shrink.proxy.score import Score, Scorer
-from espnet_shrink.training import leave_untrained
+from espnet_shrink.training.espnet2 import leave_untrained
 
 RECORD = "applied.yaml"  # written last
 

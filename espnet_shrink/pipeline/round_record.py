@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from espnet_shrink.cost import Cost
+from espnet_shrink.data.metric import Metric
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.metric import Metric
+from espnet_shrink.plan.cost import Cost
 
 Record = TypeVar("Record")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.compat.last_rate import Rate
-from espnet_shrink.learning_rate import start_rate
-from espnet_shrink.settings import require
+from espnet_shrink.core.settings import require
+from espnet_shrink.training.learning_rate import start_rate
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from espnet_shrink.core.files import write_atomically
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically
 
 FOLDER = Path(__file__).parent
 

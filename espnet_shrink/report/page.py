@@ -10,7 +10,7 @@ import jinja2
 
 from espnet_shrink.compat.criterion import model_name
 from espnet_shrink.compat.models import find_model
-from espnet_shrink.files import write_text
+from espnet_shrink.core.files import write_text
 from espnet_shrink.report import plots, tables
 from espnet_shrink.report.results import Results
 

@@ -14,8 +14,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
-from espnet_shrink.files import write_atomically
-from espnet_shrink.report.results import Results, Round, intervals, rates
+from espnet_shrink.core.files import write_atomically
+from espnet_shrink.report.results import (
+    Results,
+    Round,
+    intervals,
+    rates,
+)
 from espnet_shrink.report.tables import round_name, shorten
 
 WIDTH_INCHES, DPI = 8.0, 150

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from espnet_shrink.core.files import write_atomically
+from espnet_shrink.data.metric import Metric
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import write_atomically
-from espnet_shrink.metric import Metric
 
 VERSION: Literal[1] = 1
 

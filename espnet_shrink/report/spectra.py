@@ -14,9 +14,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from espnet_shrink.files import write_atomically
-from espnet_shrink.inspection import Inspection, SiteRow, kept_energy
-from espnet_shrink.report.plots import ORANGE, STYLE, WIDTH_INCHES, spread
+from espnet_shrink.core.files import write_atomically
+from espnet_shrink.pipeline.inspection import Inspection, SiteRow, kept_energy
+from espnet_shrink.report.plots import (
+    ORANGE,
+    STYLE,
+    WIDTH_INCHES,
+    spread,
+)
 
 DPI = 200
 MARK_PERCENT = 95

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from espnet_shrink.cost import BYTES_PER_PARAM
+from espnet_shrink.plan.cost import BYTES_PER_PARAM
 from espnet_shrink.report.results import (
     Final,
     Measured,

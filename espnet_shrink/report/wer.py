@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from espnet_shrink.compat.references import AS_THEY_ARE, ScoredTexts
+from espnet_shrink.data.kaldi import evenly_spaced
+from espnet_shrink.data.metric import Metric, without_spaces
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.metric import Metric, without_spaces
-from espnet_shrink.proxy.kaldi import evenly_spaced
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet_shrink.files import write_text
+from espnet_shrink.core.files import write_text
 from espnet_shrink.report.page import report_html
 from espnet_shrink.report.results import Results, save
 from espnet_shrink.report.tables import results_md, results_text

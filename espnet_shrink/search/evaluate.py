@@ -8,11 +8,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from espnet_shrink.files import write_text
+from espnet_shrink.core.files import write_text
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.trial import SearchResult, Trial, log_csv, read_scores
+from espnet_shrink.search.trial import (
+    SearchResult,
+    Trial,
+    log_csv,
+    read_scores,
+)
 
 # A searcher that has settled repeats itself: this many times the evaluations it may ask.
 MOST_ASKED = 4

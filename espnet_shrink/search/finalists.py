@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_shrink.files import write_text
+from espnet_shrink.core.files import write_text
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.score import Score
 from espnet_shrink.search.trial import SearchResult, Trial
 
 COLUMNS = ["plan", "source", "params", "errors_proxy", "wer", "cer", "errors"]

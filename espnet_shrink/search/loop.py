@@ -10,7 +10,12 @@ from tqdm import tqdm
 from espnet_shrink.search.evaluate import Evaluator, ScoreAll, Spent
 from espnet_shrink.search.narrow import narrowed, share_left
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.searchers import SCAN_SHARE, Searcher, check_evaluations, searcher_of
+from espnet_shrink.search.searchers import (
+    SCAN_SHARE,
+    Searcher,
+    check_evaluations,
+    searcher_of,
+)
 from espnet_shrink.search.searchers.scan import scan
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.trial import SearchResult

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 from tqdm import tqdm
 
-from espnet_shrink.analysis import Analysis, analyse
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.data.features import FeatureSet
+from espnet_shrink.data.select import Candidates
+from espnet_shrink.methods.lowrank.analysis import Analysis, analyse
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.score import Scorer
-from espnet_shrink.proxy.select import Candidates
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.settings import SearchSettings

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_shrink.cost import CostModel
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import DENSE, Plan, Rank, Site
+from espnet_shrink.plan import (
+    DENSE,
+    Plan,
+    Rank,
+    Site,
+)
+from espnet_shrink.plan.cost import CostModel
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.speed import SpeedLimit
 

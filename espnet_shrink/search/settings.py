@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from espnet_shrink.core.settings import require
 from espnet_shrink.search.reward import REWARDS
-from espnet_shrink.settings import require
 
 SEARCHERS = ("reinforce", "uniform", "energy", "energy_order", "knapsack", "sensitivity", "random",
              "tpe", "cma_es", "nsga2")  # fmt: skip

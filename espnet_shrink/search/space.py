@@ -10,9 +10,14 @@ from pathlib import Path
 
 import yaml
 
+from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml, write_text
-from espnet_shrink.plan import DENSE, Plan, Rank, Site
+from espnet_shrink.plan import (
+    DENSE,
+    Plan,
+    Rank,
+    Site,
+)
 from espnet_shrink.search.settings import SearchSettings
 
 

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.latency import Latency
+from espnet_shrink.methods.lowrank.latency import Latency
 from espnet_shrink.plan import DENSE, Plan
 from espnet_shrink.search.space import SearchSpace
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.objectives.score import Score
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.score import Score
 
 
 @dataclass(frozen=True)

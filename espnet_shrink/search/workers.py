@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.lowrank.decompose import Decomposition
+from espnet_shrink.methods.lowrank.decompose import Decomposition
+from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.plan import Plan
-from espnet_shrink.proxy.features import FeatureSet
-from espnet_shrink.proxy.score import Score, Scorer
 from espnet_shrink.search.evaluate import ScoreAll
 
 DEATHS = 3  # of workers at one plan, before it is the plan that is to blame

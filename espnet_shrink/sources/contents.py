@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from espnet_shrink.checkpoints import read_checkpoint, read_pickle_free
 from espnet_shrink.compat.choices import check_choices
 from espnet_shrink.compat.elsewhere import fetches
 from espnet_shrink.compat.packed_config import without_authors_files
 from espnet_shrink.compat.tasks import task_of
+from espnet_shrink.core.checkpoints import read_checkpoint, read_pickle_free
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml
 from espnet_shrink.sources.archive import Packed
 from espnet_shrink.sources.source import named_files
 

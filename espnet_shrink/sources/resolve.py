@@ -9,9 +9,14 @@ import yaml
 
 from espnet_shrink.compat.models import find_checkpoint, find_model
 from espnet_shrink.compat.packing import fetch, rewrite_paths, unpack_archive
+from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import read_yaml, write_text
-from espnet_shrink.sources.archive import META, SUFFIXES, read_archive, read_meta
+from espnet_shrink.sources.archive import (
+    META,
+    SUFFIXES,
+    read_archive,
+    read_meta,
+)
 from espnet_shrink.sources.source import Source, describe
 from espnet_shrink.sources.unpacked import is_made, make_folder
 

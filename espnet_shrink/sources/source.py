@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.compat.models import find_model
-from espnet_shrink.files import read_yaml
+from espnet_shrink.core.files import read_yaml
 
 LM = "lm"
 TREE = "packed"

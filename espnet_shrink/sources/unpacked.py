@@ -21,8 +21,8 @@ import yaml
 
 from espnet_shrink.compat.packed_config import without_authors_files
 from espnet_shrink.compat.tasks import task_of
+from espnet_shrink.core.files import lock_folder, read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import lock_folder, read_yaml, write_text
 from espnet_shrink.sources.archive import Packed
 from espnet_shrink.sources.contents import check_contents
 from espnet_shrink.sources.source import LM, RECORD, TREE

@@ -14,7 +14,7 @@ from toy import random_plan  # noqa: E402
 
 from espnet_shrink.compat.models import espnet_version  # noqa: E402
 from espnet_shrink.export.pack import pack  # noqa: E402
-from espnet_shrink.lowrank.sites import survey  # noqa: E402
+from espnet_shrink.methods.lowrank.sites import survey  # noqa: E402
 from espnet_shrink.sources import open_source  # noqa: E402
 
 HERE = Path(__file__).resolve().parent

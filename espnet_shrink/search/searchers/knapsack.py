@@ -10,7 +10,12 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import block_diag, coo_array
 
-from espnet_shrink.plan import DENSE, Plan, Rank, Site
+from espnet_shrink.plan import (
+    DENSE,
+    Plan,
+    Rank,
+    Site,
+)
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, clipped
 from espnet_shrink.search.searchers.scan import Scan, scan, scan_evaluations

@@ -22,7 +22,12 @@ import numpy as np
 
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.evaluate import Evaluator
-from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of, plan_of_sizes
+from espnet_shrink.search.problem import (
+    Problem,
+    fit_to_budget,
+    log_sizes_of,
+    plan_of_sizes,
+)
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.searchers.energy import energy
 from espnet_shrink.search.searchers.energy_order import energy_order

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_shrink.plan import Plan, Rank, Site, dense_plan
+from espnet_shrink.plan import (
+    Plan,
+    Rank,
+    Site,
+    dense_plan,
+)
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, clipped
 

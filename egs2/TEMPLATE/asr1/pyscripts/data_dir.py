@@ -49,7 +49,7 @@ def read_table(path: Path, allow_no_value: bool = False) -> Table:
     """Return the table in `path`, as ESPnet's own `read_2columns_text` reads it.
 
     Spaces and tabs part the key from its value; any other white space is part of the value. What
-    ESPnet stumbles over, or takes for something else, is a fault. (`espnet_shrink.proxy.kaldi`
+    ESPnet stumbles over, or takes for something else, is a fault. (`espnet_shrink.data.kaldi`
     reads by the same rules; these programs do without that package.)
     """
     return {key: value for key, value in rows(path, allow_no_value)}

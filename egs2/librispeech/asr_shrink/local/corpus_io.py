@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from espnet_shrink.core.files import claim_folder, lock_folder
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.files import claim_folder, lock_folder
 
 SAMPLE_RATE_HZ = 16000
 

@@ -29,8 +29,8 @@ from corpus_io import (
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.proxy.kaldi import read_table
 
 RECORDING_RATE_HZ = 8000
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()

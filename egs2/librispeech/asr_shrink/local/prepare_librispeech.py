@@ -14,8 +14,8 @@ import soundfile
 from corpus_io import SAMPLE_RATE_HZ, Utterance, run, write_kaldi_folder
 from tqdm import tqdm
 
+from espnet_shrink.data.kaldi import evenly_spaced, read_table
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.proxy.kaldi import evenly_spaced, read_table
 
 
 def find_subset(corpus_dir: Path, subset: str) -> Path:

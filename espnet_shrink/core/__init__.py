@@ -1,0 +1,1 @@
+"""Files, settings and checkpoints; knows no model."""

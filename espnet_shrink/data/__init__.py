@@ -1,0 +1,1 @@
+"""Data folders, features and proxy sets."""

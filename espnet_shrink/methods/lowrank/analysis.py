@@ -1,0 +1,171 @@
+"""What a search must know of a model: its sites, their spectra, and what each weight costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from espnet_shrink.compat.decoders import decoders_of
+from espnet_shrink.compat.encoder import encode
+from espnet_shrink.compat.models import LoadedModel, espnet_version
+from espnet_shrink.data.features import FeatureSet
+from espnet_shrink.errors import working_on
+from espnet_shrink.methods.lowrank.decompose import Decomposition, check_finite, decompose_sites
+from espnet_shrink.methods.lowrank.latency import Latency, LatencyTable
+from espnet_shrink.methods.lowrank.moments import Activations, collect
+from espnet_shrink.methods.lowrank.sites import Survey, survey
+from espnet_shrink.methods.lowrank.timing import least_seconds, one_thread
+from espnet_shrink.plan import dense_plan
+from espnet_shrink.plan.cost import CostModel
+
+TIMED = 10  # utterances
+DECODED = 3  # times
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One model, seen through a proxy set."""
+
+    survey: Survey
+    cost_model: CostModel
+    decompositions: Mapping[str, Decomposition]
+
+    @property
+    def energies(self) -> dict[str, np.ndarray]:
+        """Site -> (k,) squared singular values, descending."""
+        return {name: d.energies.numpy() for name, d in self.decompositions.items()}
+
+
+def analyse(
+    loaded: LoadedModel, data: FeatureSet, decomposition: str, heard: FeatureSet | None = None
+) -> Analysis:
+    """Survey, price and decompose an uncompressed model.
+
+    Args:
+        loaded: the model.
+        data: the proxy set; each utterance is passed once, with its reference text.
+        decomposition: "plain" or "whitened".
+        heard: by whose activations it whitens; None: those of `data`.
+    """
+    check_weights(loaded)
+    found = survey(loaded.model)
+    moments = None
+    if decomposition == "whitened":
+        moments = observe(loaded, found, data if heard is None else heard).moments
+    activations = collect(loaded.model, [], lambda: _run_all(loaded, data.heard()))
+    parameters = dict(loaded.model.named_parameters())
+    return Analysis(
+        found, cost_model(loaded.model, found, activations, data),
+        decompose_sites(parameters, found.sites, moments),
+    )  # fmt: skip
+
+
+def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency:
+    """Predicts how long plans of an uncompressed model take on this machine.
+
+    A few utterances of `data` are decoded greedily, one at a time, to count the calls of every
+    matrix and to time all of it. Noise is decoded as if its text were said.
+
+    Args:
+        prices: of the model.
+        data: the proxy set, or noise.
+    """
+    some, table = data.heard().spread(TIMED), LatencyTable()
+
+    def decode() -> None:
+        decode_alone(loaded, some)
+
+    def seconds() -> float:
+        with one_thread():
+            return least_seconds([decode], DECODED)[0]
+
+    seen = collect(loaded.model, [], decode)
+    calls = {
+        name: {rows: often / some.audio_s for rows, often in by_rows.items()}
+        for name, by_rows in seen.calls.items()
+    }
+    whole = table.kept.get(f"model {_what_is_timed(loaded, some)}", seconds)
+    assert isinstance(whole, float)
+    found = Latency(prices, calls, table, 0.0)
+    rest = whole / some.audio_s - found.rtf(dense_plan(prices.sites))
+    return dataclasses.replace(found, rest_rtf=max(0.0, rest))
+
+
+def _what_is_timed(loaded: LoadedModel, data: FeatureSet) -> str:
+    """A digest of a model and of what is decoded with it."""
+    digest = hashlib.sha256(f"{model_hash(loaded.model)} {espnet_version()}".encode())
+    for feature, tokens in zip(data.features, data.tokens, strict=True):
+        digest.update(feature.contiguous().numpy().tobytes())
+        digest.update(repr(list(tokens)).encode())
+    return digest.hexdigest()
+
+
+def check_weights(loaded: LoadedModel) -> None:
+    """Refuse a model that holds infinities or no numbers.
+
+    Raises:
+        ShrinkError: a parameter or buffer does; it is named.
+    """
+    for name, parameter in loaded.model.named_parameters():
+        check_finite(name, parameter)
+    for name, buffer in loaded.model.named_buffers():
+        if buffer.isnan().any():  # infinities may be masks
+            check_finite(name, buffer)
+
+
+def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
+    """Pass every utterance of `data`, with its text, through all of the model, and watch."""
+    return collect(loaded.model, found.sites, lambda: _run_all(loaded, data.heard()))
+
+
+def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:
+    model = loaded.model
+    names = [u.name for u in data.utterances] or ["noise"] * len(data.features)
+    each = zip(names, data.features, data.tokens, data.prompts, strict=True)
+    for name, feature, tokens, prompt in each:
+        with working_on(f"{loaded.config}: passing {name} and its text through the model"):
+            encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
+            for decoder in decoders_of(model):
+                decoder.teach(model, encoded, lengths, [*prompt.first, *tokens])
+
+
+def decode_alone(loaded: LoadedModel, data: FeatureSet) -> None:
+    """Decode one utterance after the other, greedily, by every decoder of the model.
+
+    Noise, which is no utterance, is decoded as if its tokens came out of it.
+    """
+    model = loaded.model
+    for feature, tokens, prompt in zip(data.features, data.tokens, data.prompts, strict=True):
+        encoded, lengths = encode(model, feature[None], torch.tensor([len(feature)]))
+        for decoder in decoders_of(model):
+            if data.utterances:
+                decoder.greedy(model, encoded, lengths, [prompt])
+            else:
+                decoder.walk(model, encoded, lengths, [*prompt.first, *tokens])
+
+
+def cost_model(
+    model: torch.nn.Module, found: Survey, activations: Activations, data: FeatureSet
+) -> CostModel:
+    """Prices of a model whose weights are used as `activations` says."""
+    return CostModel(
+        found.sites,
+        {name: parameter.numel() for name, parameter in model.named_parameters()},
+        {name: uses / data.audio_s for name, uses in activations.uses.items()},
+    )
+
+
+def model_hash(model: torch.nn.Module) -> str:
+    """SHA-256 over the names and values (as float32) of a state dict, in its order."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        # One type: ESPnet's GlobalMVN turns its statistics from float64 to float32 at first use.
+        values = tensor.detach().to("cpu", torch.float32).contiguous()
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""One model, one data folder, one command: proxy set, rounds, scores, report and archive.
+
+OUT/base/          the model: its hypotheses, and all of it if it was an archive or a tag
+OUT/proxy/         the proxy set, chosen from DATA
+OUT/roundN/        ESPnet experiment folders
+OUT/results.json, RESULTS.md, report.html, wer.png, ranks.png
+OUT/NAME.zip       the final model, packed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.core.files import write_text
+from espnet_shrink.core.out_folder import check_named_files, check_out
+from espnet_shrink.data.features import extract
+from espnet_shrink.data.kaldi import read_table
+from espnet_shrink.data.select import PROXY_SIZE
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.export.pack import Packed
+from espnet_shrink.export.release import release
+from espnet_shrink.objectives.decode_set import best_decoder, decode_set
+from espnet_shrink.pipeline.rounds import (
+    Outcome,
+    RoundsSettings,
+    check_rounds,
+    run_rounds,
+)
+from espnet_shrink.pipeline.stages import find_space, make_proxy, open_model
+from espnet_shrink.report.collect import Sources, collect
+from espnet_shrink.report.results import Results
+from espnet_shrink.report.write import write_report
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.sources import Source, open_source
+from espnet_shrink.sources.archive import SUFFIXES
+from espnet_shrink.training.espnet2 import retrain
+from espnet_shrink.training.retraining import espnet2_retraining
+
+TAG = "decode_greedy_"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compress, and how far.
+
+    Attributes:
+        model: MODEL of the command line.
+        data: dev set, a Kaldi-style folder: everything is chosen on it.
+        out: folder to write to.
+        train: training set to retrain on; None: what the model's config names.
+        retrain: whether to retrain at all.
+        command: for the record.
+    """
+
+    model: str
+    data: Path
+    out: Path
+    train: Path | None
+    retrain: bool
+    command: str
+    checkpoint: str | None = None
+    ngpu: int = 0
+    lang_sym: str | None = None
+    task_sym: str | None = None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What came out."""
+
+    outcome: Outcome
+    results: Results
+    summary: str
+    packed: Packed
+
+
+def compress(request: Request, settings: RoundsSettings, search: SearchSettings) -> Compressed:
+    """Compress a model and pack what comes out; resume where it was cut off.
+
+    Raises:
+        ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
+    """
+    out, trainer = request.out, retrain if request.retrain else None
+    check_out(out, request.retrain)
+    source = open_source(request.model, out / "base", request.checkpoint)
+    loaded = open_model(source.config, source.checkpoint)
+    loaded = loaded.asking(request.lang_sym, request.task_sym)
+    check_named_files(source.config)
+    retraining = None
+    if request.retrain:
+        retraining = espnet2_retraining(
+            loaded, request.train, request.data, out, settings, request.ngpu
+        )
+    space = find_space(loaded, out, search)
+    check_rounds(loaded, request.data, out, settings, search, space, retraining)
+    if retraining is not None and not (out / "rounds.yaml").exists():
+        retraining.keys()  # refuses bad data before the proxy set is chosen
+    size = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
+    proxy = make_proxy(loaded, request.data, out / "proxy", size, "ordered", search.seed)
+    tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
+    outcome = run_rounds(
+        loaded, proxy.folder, request.data, out, settings, search, request.ngpu,
+        retrain=trainer, space=space, retraining=retraining,
+    )  # fmt: skip
+    if outcome.final is None:
+        raise ShrinkError(
+            f"no round kept dev {outcome.metric.upper()} within its limit "
+            f"(see {out}/round*/round.yaml): lower --target, or retrain for longer (epochs in a "
+            "rounds preset)"
+        )
+    results = _score(request, loaded, outcome)
+    summary = write_report(results, out)
+    final = out / results.final.exp
+    small = dataclasses.replace(
+        source, config=final / "config.yaml", checkpoint=find_model(final)[1]
+    )
+    name = f"{_name(request.model, source)}_{results.final.compression:.1f}x.zip"
+    return Compressed(outcome, results, summary, release(small, results, source, out, out / name))
+
+
+def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
+    """Decode DATA greedily with every system, by the decoder that serves the base model best."""
+    base = request.out / "base"  # not in the user's folder
+    decoder = _decoder(base, request, loaded)
+    tag = f"{TAG}{decoder}"
+    exps: list[Path] = [request.out / f"round{r.round}" for r in outcome.rounds]
+    exps = [exp for exp, r in zip(exps, outcome.rounds, strict=True) if r.status == "accepted"]
+    control = request.out / "control"
+    if (control / ".trained").exists():
+        exps.append(control)
+    hypotheses = Path(tag) / request.data.name
+    if not (base / "config.yaml").exists():
+        write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
+    for exp in (base, *exps):
+        if not (exp / hypotheses / "text").exists():
+            model = loaded if exp == base else load_model(*find_model(exp)).asking(**loaded.asked)
+            decode_set(model, extract(model, request.data), decoder, exp / hypotheses)
+    return collect(
+        Sources(base, request.out, request.data.parent, [request.data.name], tag,
+                f"{request.data.name} (dev data; greedy, {decoder})", [request.command])
+    )  # fmt: skip
+
+
+def _decoder(base: Path, request: Request, loaded: LoadedModel) -> str:
+    """The decoder that was chosen when the base model was decoded, or the best."""
+    chosen = list(base.glob(f"{TAG}*/{request.data.name}/text"))
+    if len(chosen) == 1:
+        return chosen[0].parent.parent.name.removeprefix(TAG)
+    return best_decoder(loaded, extract(loaded, request.data))
+
+
+def _name(model: str, source: Source) -> str:
+    """A packed model's or a tag's own name; that of its folder for a model used where it is."""
+    path = Path(model)
+    if not path.exists():
+        return path.name
+    packed = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    return path.name[: -len(packed)] if packed else source.config.absolute().parent.name

@@ -1,0 +1,471 @@
+"""Rounds of search, factorise and retrain, until the target compression (2008.02897).
+
+Past some compression no rank choice has an acceptable WER without retraining; searching again
+after each retraining goes further. The step of each round, and whether it stays, are decided on
+dev and proxy data only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from espnet_shrink.compat.hooks import adapter_config
+from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.core.checkpoints import stored_like, types_in
+from espnet_shrink.core.files import (
+    MADE_WITH,
+    check_folder,
+    claim_folder,
+    lock_folder,
+    read_yaml,
+    recorded,
+    write_text,
+)
+from espnet_shrink.core.settings import require
+from espnet_shrink.data.digest import config_digest, data_digest
+from espnet_shrink.data.features import FeatureSet, extract, extract_all
+from espnet_shrink.data.kaldi import Utterance
+from espnet_shrink.data.metric import Metric
+from espnet_shrink.data.moment_data import training_recordings
+from espnet_shrink.methods.lowrank.analysis import (
+    analyse,
+    cost_model,
+    model_hash,
+    observe,
+)
+from espnet_shrink.methods.lowrank.build import adapter_conf, factorise, fold
+from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.sites import describe, survey
+from espnet_shrink.objectives.doubt import doubt
+from espnet_shrink.objectives.score import Score, Scorer
+from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
+from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
+from espnet_shrink.pipeline.stages import (
+    SearchedPlan,
+    check_search,
+    find_space,
+    made_with,
+    search_ranks,
+    speed_limit,
+)
+from espnet_shrink.plan import Plan, dense_plan, plan_params
+from espnet_shrink.plan.cost import Cost, CostModel
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import SearchSpace
+from espnet_shrink.search.workers import check_workers
+from espnet_shrink.training.espnet2 import Retrain, leave_untrained
+from espnet_shrink.training.espnet2 import retrain as retrain_in_espnet2
+from espnet_shrink.training.retraining import Retraining
+from espnet_shrink.training.trained import is_trained
+
+
+def run_rounds(
+    baseline: LoadedModel,
+    proxy_folder: Path,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    ngpu: int = 0,
+    first_plan: SearchedPlan | None = None,
+    retrain: Retrain | None = retrain_in_espnet2,
+    workers: str | None = None,
+    space: SearchSpace | None = None,
+    retraining: Retraining | None = None,
+) -> Outcome:
+    """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
+
+    What is finished is only read: no audio, no training data and no trainer are needed for it.
+
+    Args:
+        baseline: the uncompressed model, with the config of its training.
+        proxy_folder: the proxy set.
+        data: the whole dev set, on which rounds are accepted or rolled back.
+        first_plan: a plan already searched for the first goal, instead of searching again.
+        retrain: trains what a round has factorised. None: nothing does; then one round goes all
+            the way, and stays whatever it costs.
+        workers: that score plans, as `search.workers.scores` takes it.
+        space: of all rounds; by default that of `out`/space.yaml, or all ranks.
+        retraining: what `retrain` depends on; by default the config of `baseline` and
+            `settings.train` name its data.
+
+    Raises:
+        ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
+    """
+    check_workers(workers)
+    space = find_space(baseline, out, search) if space is None else space
+    if retrain is not None and retraining is None:
+        retraining = Retraining("espnet2", "", lambda: settings.train)
+    check_rounds(baseline, data, out, settings, search, space, retraining)
+    known = str(recorded(out).get("proxy_set_content", ""))
+    record = {
+        **_record(baseline, data, out, settings, search, space, retraining),
+        "proxy_set_content": data_digest(proxy_folder, known),
+        "first_plan": None if first_plan is None else first_plan.plan.hash,
+    }  # fmt: skip
+    check_folder(out, record)
+    # All that can be refused comes before the folder is claimed.
+    rounds = _Rounds(
+        baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers,
+        space, retraining,
+    )  # fmt: skip
+    if not (out / "rounds.yaml").exists():
+        rounds.prepare()
+    with lock_folder(out):
+        claim_folder(out, record)
+        return rounds.run()
+
+
+def check_rounds(
+    baseline: LoadedModel,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    space: SearchSpace,
+    retraining: Retraining | None,
+) -> None:
+    """Refuse rounds that can be known to fail before anything is computed.
+
+    Args: as `run_rounds`; `retraining` None: nothing is retrained.
+
+    Raises:
+        ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
+            with other settings, or no data folder.
+    """
+    full = sum(p.numel() for p in baseline.model.parameters())
+    record = _record(baseline, data, out, settings, search, space, retraining)
+    check_search(baseline, space, search, int(full / settings.target))
+    check_folder(out, record, partly=True)
+
+
+def _record(
+    baseline: LoadedModel,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    space: SearchSpace,
+    retraining: Retraining | None,
+) -> dict[str, Any]:
+    """What decides the rounds, as far as it is known before there is a proxy set."""
+    known = str(recorded(out).get("data_content", ""))
+    return {
+        **dataclasses.asdict(settings),
+        "search": dataclasses.asdict(search),
+        "space": space.document,
+        "trainer": "none" if retraining is None else retraining.trainer,
+        "training_data_content": None if retraining is None else retraining.content,
+        "training_config_content": config_digest(read_yaml(baseline.config)),
+        "base_hash": model_hash(baseline.model),
+        **baseline.asked,
+        "data_content": data_digest(data, known),
+        MADE_WITH: made_with(),
+    }
+
+
+class _Rounds:
+    def __init__(
+        self,
+        baseline: LoadedModel,
+        proxy_folder: Path,
+        data: Path,
+        out: Path,
+        settings: RoundsSettings,
+        search: SearchSettings,
+        ngpu: int,
+        first_plan: SearchedPlan | None,
+        retrain: Retrain | None,
+        workers: str | None,
+        space: SearchSpace,
+        retraining: Retraining | None,
+    ) -> None:
+        self.workers = workers
+        self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
+        self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
+        self.space, self.retraining = space, retraining
+        self.base_hash = model_hash(baseline.model)
+        self.base_config = read_yaml(baseline.config)
+        self.rate = None if retrain is None else settings.start_rate(baseline.config)
+        self.proxy_folder, self.data = proxy_folder, data
+        self.sites = survey(baseline.model).sites
+        self.full = sum(p.numel() for p in baseline.model.parameters())
+        types = types_in(baseline.checkpoint)
+        self.widths = {name: dtype.itemsize for name, dtype in types.items()}
+        self.halved = sorted(
+            {_name(t) for t in types.values() if t.itemsize < torch.float32.itemsize}
+        )
+        if first_plan is not None:
+            self._check(first_plan)
+
+    def prepare(self) -> None:
+        """Do what any round needs, and so refuse what cannot be used before `out` is claimed."""
+        speed_limit(self.baseline, self.proxy, self.costs, self.space, self.search)
+        _ = self.judged
+        self._train_keys()  # last: it writes shapes to `out`
+
+    def run(self) -> Outcome:
+        if self.rate is not None:
+            tqdm.write(f"retraining starts at {self.rate.value:g} ({self.rate.source})")
+        if not self._folder(1).exists():
+            for line in describe(survey(self.baseline.model)):
+                tqdm.write(f"not compressed: {line}")
+        if self.halved and self.retrain is not None:
+            tqdm.write(
+                f"the checkpoint holds {' and '.join(self.halved)}: what is retrained is float32"
+            )
+        rounds: list[Round] = []
+        now, rollbacks = 1.0, 0
+        step = self.settings.target if self.retrain is None else self.settings.step
+        accepted: Round | None = None
+        while not self.settings.reaches_target(now):
+            number = len(rounds) + 1
+            goal = next_goal(now, step, self.settings.target)
+            done = self._stored(number, goal) or self._round(number, goal, accepted)
+            rounds.append(done)
+            if done.status == "accepted":
+                accepted, now = done, goal
+            else:
+                rollbacks += 1
+                if rollbacks > self.settings.rollbacks:
+                    tqdm.write(f"stopping: {rollbacks} rounds were rolled back")
+                    break
+                step = math.sqrt(goal / now)
+                tqdm.write(f"round {number} rolled back; trying steps of {step:.2f}")
+        if self.settings.control and accepted is not None and self.retrain is not None:
+            self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
+        reached = self.settings.reaches_target(now)
+        before = self._baseline_cost()
+        outcome = Outcome(before, rounds, accepted, reached, self._metric())
+        text = _dump({
+            "final": accepted.round if accepted else None, "reached_target": reached,
+            "rounds": len(rounds), "metric": outcome.metric, "baseline": dataclasses.asdict(before),
+            "uncompressed": [
+                dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed
+            ],
+            "full_ranks": {s.name: s.full_rank for s in self.sites},
+        })  # fmt: skip
+        path = self.out / "rounds.yaml"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+        return outcome
+
+    def _baseline_cost(self) -> Cost:
+        path = self.out / "rounds.yaml"
+        if path.exists():
+            return read_record(Cost, read_yaml(path).get("baseline"), path)
+        return self.costs.cost(dense_plan(self.sites))
+
+    def _check(self, first: SearchedPlan) -> None:
+        first.plan.check(self.sites)
+        require(
+            first.base_hash == self.base_hash,
+            "the plan was searched for another model: search again with this one",
+        )
+        self.space.check_plan(first.plan, self.sites)
+        fixed = self.full - sum(site.params for site in self.sites)
+        params, goal = fixed + plan_params(first.plan, self.sites), self.settings.first_goal()
+        require(
+            params <= int(self.full / goal),
+            f"the plan keeps {params:,} parameters, but the first round aims at {goal:.2f}x, "
+            f"{int(self.full / goal):,}: search again with the same target and rounds preset",
+        )
+
+    @functools.cached_property
+    def proxy(self) -> FeatureSet:
+        """The proxy set, as the baseline hears it."""
+        return extract(self.baseline, self.proxy_folder)
+
+    @functools.cached_property
+    def recordings(self) -> list[Utterance]:
+        """Training audio whose activations whiten."""
+        count = len(self.proxy.utterances)
+        return training_recordings(self.baseline, self._train_keys(), count, self.search)
+
+    @functools.cached_property
+    def costs(self) -> CostModel:
+        """Prices of plans of the baseline."""
+        found = survey(self.baseline.model)
+        seen = observe(self.baseline, found, self.proxy)
+        costs = cost_model(self.baseline.model, found, seen, self.proxy)
+        return dataclasses.replace(costs, widths=self.widths)
+
+    @functools.cached_property
+    def judged(self) -> tuple[Metric, float]:
+        """The error rate that decides, and up to which of it on dev a round is accepted."""
+        dev = extract(self.baseline, self.data)
+        scorer = Scorer(self.baseline, dev)
+        texts = scorer.hypotheses()
+        doubt(self.baseline, dev, texts)
+        before = scorer.mean(texts)
+        tqdm.write(f"baseline: dev {before} (greedy)")
+        limit = before.rate * (1 + self.settings.wer_limit_relative)
+        return before.metric, limit + self.settings.wer_limit_absolute
+
+    def _metric(self) -> Metric:
+        path = self.out / "rounds.yaml"
+        if not path.exists():
+            return self.judged[0]
+        return "cer" if read_yaml(path).get("metric") == "cer" else "wer"
+
+    def _train_keys(self) -> dict[str, Any]:
+        return {} if self.retraining is None else dict(self.retraining.keys())
+
+    def _folder(self, number: int) -> Path:
+        return self.out / f"round{number}"
+
+    def _epochs(self, goal: float) -> int:
+        return 0 if self.retrain is None else self.settings.epochs_for(goal)
+
+    def _stored(self, number: int, goal: float) -> Round | None:
+        """A round that was finished before, held against what would be done now.
+
+        Raises:
+            ShrinkError: it was another round.
+        """
+        folder = self._folder(number)
+        path = folder / "round.yaml"
+        if not path.exists():
+            return None
+        done = read_record(Round, read_yaml(path), path)
+        searched = folder / "search" / "plan.yaml"
+        if number == 1 and self.first_plan is not None:
+            plan = self.first_plan.plan
+        else:
+            plan = Plan.load(searched if searched.exists() else folder / "plan.yaml")
+        epochs = self._epochs(goal)
+        for what, before, now in (
+            ("goal", round(done.target_compression, 4), round(goal, 4)),
+            ("number of epochs", done.epochs, epochs),
+            ("plan", Plan(done.ranks).hash, plan.hash),
+            ("plan", Plan.load(folder / "plan.yaml").hash, plan.hash),
+        ):
+            require(
+                before == now,
+                f"{folder} holds a round with another {what} ({before}, now {now}): delete it and "
+                "the rounds after it, or choose another folder",
+            )
+        if self.retraining is not None:
+            is_trained(folder, epochs)
+        return done
+
+    def _round(self, number: int, goal: float, accepted: Round | None) -> Round:
+        folder = self._folder(number)
+        record = folder / "round.yaml"
+        current = self.baseline if accepted is None else self._folded(accepted.round)
+        tqdm.write(f"round {number}: aiming at {goal:.2f}x")
+        proxy = self.proxy if current is self.baseline else extract(current, self.proxy_folder)
+        found = self._search(number, goal, current, accepted)
+        epochs = self._epochs(goal)
+        before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
+        after = self._dev_score(self._load(number))
+        # A trainer writes float32.
+        widths = self.widths if self.retrain is None else {}
+        cost = dataclasses.replace(self.costs, widths=widths).cost(found.plan)
+        metric, limit = self.judged
+        within = after.rate <= limit
+        done = Round(
+            round=number,
+            status="accepted" if within or self.retrain is None else "rolled_back",
+            target_compression=goal,
+            compression=self.full / cost.params,
+            **dataclasses.asdict(cost),
+            searcher=found.searcher,
+            search_evaluations=found.evaluations,
+            epochs=epochs,
+            dev_before_retraining=before,
+            dev=dataclasses.asdict(after),
+            dev_wer_limit=limit,
+            ranks=dict(found.plan.ranks),
+        )
+        write_text(record, _dump(dataclasses.asdict(done)))
+        change = f"{before[metric]:.2f} -> {after.rate:.2f} by retraining"
+        verdict = done.status
+        if self.retrain is None:
+            change = f"{after.rate:.2f} without retraining"
+            verdict = "within it" if within else "above it, retraining would help"
+        tqdm.write(
+            f"round {number}: {done.compression:.2f}x, dev {metric.upper()} {change} "
+            f"(limit {limit:.2f}): {verdict}"
+        )
+        return done
+
+    def _search(
+        self, number: int, goal: float, current: LoadedModel, accepted: Round | None
+    ) -> SearchedPlan:
+        if number == 1 and self.first_plan is not None:
+            return self.first_plan
+        space = self.space
+        if accepted is not None:
+            space = space.below(Plan(accepted.ranks), self.sites)
+        return search_ranks(
+            current, self.proxy_folder, self.data, space, self.search, int(self.full / goal),
+            self._folder(number) / "search", self.workers, self.recordings,
+        )  # fmt: skip
+
+    def _factorise_and_retrain(
+        self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
+    ) -> dict[str, Any]:
+        before = folder / "before_retraining.yaml"
+        factored = current.copy()
+        heard = extract_all(current, self.recordings) if self.recordings else None
+        decompositions = analyse(current, proxy, self.search.decomposition, heard).decompositions
+        factorise(factored.model, plan, factors_of(plan, decompositions))
+        if not before.exists():
+            score = self._dev_score(factored)
+            write_text(before, _dump(dataclasses.asdict(score)))
+        plan.save(folder / "plan.yaml", base_hash=self.base_hash)
+        state = factored.model.state_dict()
+        changes = {
+            **self._train_keys(), **adapter_config(adapter_conf(plan, self.base_hash)),
+        }  # fmt: skip
+        if self.retrain is None or self.rate is None:
+            stored = stored_like(state, self.baseline.checkpoint)
+            leave_untrained(self.base_config, stored, folder, changes)
+        else:
+            self.retrain(
+                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
+            )
+        return read_yaml(before)
+
+    def _dev_score(self, loaded: LoadedModel) -> Score:
+        # Features anew: a frontend may have been trained along.
+        return Scorer(loaded, extract(loaded, self.data)).score()
+
+    def _load(self, number: int) -> LoadedModel:
+        loaded = load_model(*find_model(self._folder(number)))
+        return loaded.asking(**self.baseline.asked)
+
+    def _folded(self, number: int) -> LoadedModel:
+        loaded = self._load(number)
+        fold(loaded.model)
+        return loaded
+
+    def _train_control(self, epochs: int) -> None:
+        """The uncompressed baseline, trained for as many extra epochs as the accepted rounds."""
+        state = self.baseline.model.state_dict()
+        if is_trained(self.out / "control", epochs, state):
+            return
+        tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
+        assert self.retrain is not None and self.rate is not None
+        self.retrain(
+            self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
+            self._train_keys(),
+        )  # fmt: skip
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False)

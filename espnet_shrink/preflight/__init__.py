@@ -1,1 +1,0 @@
-"""What could fail late, tried before anything long begins; nothing is left behind."""
