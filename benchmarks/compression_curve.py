@@ -35,8 +35,9 @@ from espnet_shrink.compat.trainer import train_command, training_config
 from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.core.files import read_yaml, write_atomically, write_text
 from espnet_shrink.data.kaldi import read_table
+from espnet_shrink.pipeline.opening import open_baseline
+from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.pipeline.rounds import RoundsSettings, run_rounds
-from espnet_shrink.pipeline.stages import make_proxy, open_baseline
 from espnet_shrink.report.wer import (
     Scores,
     bootstrap_interval,

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from espnet_shrink.data.features import extract
 from espnet_shrink.methods.lowrank.analysis import analyse, observe
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.pipeline.stages import make_proxy, open_baseline
+from espnet_shrink.pipeline.opening import open_baseline
+from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.space import full_space

@@ -31,15 +31,12 @@ from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.methods.lowrank.analysis import observe
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import (
-    Decomposition,
-    decompose,
-    decompose_sites,
-    factors_of,
-)
+from espnet_shrink.methods.lowrank.decompose import Decomposition, decompose
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.moments import Activations
-from espnet_shrink.methods.lowrank.sites import Survey, survey
-from espnet_shrink.plan import Plan, Site, dense_plan
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.plan import Plan, Survey, dense_plan
 
 RIDGE = 1e-4
 LEAST_GRADIENT = 1e-2  # of the mean: rows that seem not to matter keep some weight

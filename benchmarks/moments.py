@@ -20,7 +20,7 @@ from espnet_shrink.data.features import extract, extract_all
 from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.methods.lowrank.analysis import analyse
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.pipeline.stages import open_baseline
+from espnet_shrink.pipeline.opening import open_baseline
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.settings import SearchSettings

@@ -34,16 +34,11 @@ from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.layers import LowRankLinear, LowRankLSTM
 from espnet_shrink.methods.lowrank.analysis import analyse, decode_alone, latency
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.decompositions import factors_of
 from espnet_shrink.methods.lowrank.latency import LatencyTable
+from espnet_shrink.methods.lowrank.site import Rank, Site
 from espnet_shrink.methods.lowrank.timing import least_seconds, one_thread
-from espnet_shrink.plan import (
-    DENSE,
-    Plan,
-    Rank,
-    Site,
-    dense_plan,
-)
+from espnet_shrink.plan import DENSE, Plan, dense_plan
 
 ROWS = (1, 30, 90, 1000, 3000)
 LINEARS = ((256, 256), (1024, 256))

@@ -28,10 +28,10 @@ from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.data.select import METHODS, Candidates, kept_order
 from espnet_shrink.methods.lowrank.analysis import analyse
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.decompositions import factors_of
 from espnet_shrink.objectives.greedy import batches
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.pipeline.stages import open_baseline
+from espnet_shrink.pipeline.opening import open_baseline
 from espnet_shrink.plan import dense_plan
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.searchers.energy_order import energy_order

@@ -38,12 +38,14 @@ from rank_search_tables import write_tables
 from retrained import retrained
 
 from espnet_shrink.core.files import read_yaml, write_text
+from espnet_shrink.core.weights import model_hash
 from espnet_shrink.data.features import FeatureSet, extract
-from espnet_shrink.methods.lowrank.analysis import Analysis, analyse, model_hash
+from espnet_shrink.methods.lowrank.analysis import Analysis, analyse
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.decompositions import factors_of
 from espnet_shrink.objectives.score import Score, Scorer, errors
-from espnet_shrink.pipeline.stages import make_proxy, open_baseline
+from espnet_shrink.pipeline.opening import open_baseline
+from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.evaluate import ScoreAll
 from espnet_shrink.search.finalists import choose

@@ -25,9 +25,9 @@ from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.methods.lowrank.analysis import analyse
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.decompositions import factors_of
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.pipeline.stages import open_baseline
+from espnet_shrink.pipeline.opening import open_baseline
 from espnet_shrink.plan import Plan
 
 UPDATES = 20

@@ -8,8 +8,9 @@ from typing import Any
 from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.core.files import read_yaml
-from espnet_shrink.methods.lowrank.analysis import model_hash
-from espnet_shrink.methods.lowrank.build import adapter_conf, plan_of
+from espnet_shrink.core.weights import model_hash
+from espnet_shrink.methods.adapter import adapter_conf
+from espnet_shrink.methods.lowrank.build import plan_of
 from espnet_shrink.training.espnet2 import retrain
 from espnet_shrink.training.learning_rate import start_rate
 

@@ -27,7 +27,7 @@ from about import write_result
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.methods.lowrank.analysis import analyse
-from espnet_shrink.pipeline.stages import open_baseline
+from espnet_shrink.pipeline.opening import open_baseline
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem, fit_to_budget

@@ -23,9 +23,10 @@ from toy import random_plan
 from espnet_shrink import cli
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import read_yaml
-from espnet_shrink.methods.lowrank.analysis import model_hash
-from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.core.weights import model_hash
+from espnet_shrink.methods.adapter import adapter_conf
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import Plan
 
@@ -162,7 +163,7 @@ def recipe(trained_recipe, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def baseline(recipe):
     """The trained model."""
-    from espnet_shrink.pipeline.stages import open_baseline
+    from espnet_shrink.pipeline.opening import open_baseline
 
     return open_baseline("exp/asr")
 

@@ -16,14 +16,9 @@ from espnet_shrink.layers import (
     LowRankLSTM,
     LowRankLSTMCell,
 )
-from espnet_shrink.methods.lowrank.build import (
-    adapter_conf,
-    build_from_conf,
-    factorise,
-    fold,
-    plan_of,
-)
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.adapter import adapter_conf, build_from_conf
+from espnet_shrink.methods.lowrank.build import factorise, fold, plan_of
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan, dense_plan
 

@@ -15,7 +15,8 @@ from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.pipeline.stages import open_baseline, read_plan
+from espnet_shrink.pipeline.opening import open_baseline
+from espnet_shrink.pipeline.search import read_plan
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace

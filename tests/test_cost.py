@@ -5,7 +5,7 @@ import torch
 from toy import random_plan, toy, utterance
 
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.moments import collect
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import dense_plan

@@ -4,13 +4,10 @@ import pytest
 import torch
 from toy import close
 
-from espnet_shrink.methods.lowrank.decompose import (
-    RIDGE,
-    decompose,
-    decompose_sites,
-    factors_of,
-)
-from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.methods.lowrank.decompose import RIDGE, decompose
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.plan import DENSE, Plan
 
 SHAPES = [(12, 7), (7, 12), (9, 9), (40, 1)]
 

@@ -7,15 +7,11 @@ import pytest
 from conftest import CONFIG, TOKENS
 from toy import random_plan
 
+from espnet_shrink.core.weights import model_hash
 from espnet_shrink.data.features import extract
-from espnet_shrink.methods.lowrank.analysis import (
-    analyse,
-    cost_model,
-    model_hash,
-    observe,
-)
+from espnet_shrink.methods.lowrank.analysis import analyse, cost_model, observe
 from espnet_shrink.methods.lowrank.build import factorise, fold
-from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.decompositions import factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan, dense_plan
 

@@ -19,14 +19,10 @@ from espnet_shrink.core.files import read_yaml
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.build import plan_of
+from espnet_shrink.methods.lowrank.site import Site
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.pipeline.inspection import energy_rank, inspect_model, spectrum
-from espnet_shrink.plan import (
-    DENSE,
-    Plan,
-    Site,
-    dense_plan,
-)
+from espnet_shrink.plan import DENSE, Plan, dense_plan
 from espnet_shrink.report.inspected import inspection_text
 from espnet_shrink.report.spectra import plot_spectra
 

@@ -18,14 +18,10 @@ from espnet_shrink.methods.lowrank.analysis import (
     observe,
 )
 from espnet_shrink.methods.lowrank.latency import MOST_FRAMES, MOST_ROWS, LatencyTable
+from espnet_shrink.methods.lowrank.site import Site
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.methods.lowrank.timing import least_seconds, one_thread
-from espnet_shrink.plan import (
-    DENSE,
-    Plan,
-    Site,
-    dense_plan,
-)
+from espnet_shrink.plan import DENSE, Plan, dense_plan
 
 WIDE = Site("wide", (384, 256), "linear")
 RECURRENT = Site("recurrent", (64, 16), "lstm_recurrent")
@@ -187,7 +183,7 @@ def test_noise_is_decoded_as_if_its_text_came_out_of_it(name, tmp_path, monkeypa
 def test_predictions_follow_the_model_when_it_is_factorised(baseline, tmp_path, monkeypatch):
     """Loosely: others may be at work on this machine."""
     from espnet_shrink.methods.lowrank.build import factorise
-    from espnet_shrink.methods.lowrank.decompose import factors_of
+    from espnet_shrink.methods.lowrank.decompositions import factors_of
 
     data = extract(baseline, "dump/raw/dev")
     prices, found = decoded(baseline, data, tmp_path, monkeypatch)

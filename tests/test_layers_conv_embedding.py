@@ -16,7 +16,7 @@ from espnet_shrink.layers import (
     LowRankLSTM,
 )
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 
 IN, OUT, VOCABULARY, WIDTH = 7, 9, 12, 8

@@ -11,7 +11,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank import measured as module
 from espnet_shrink.methods.lowrank.latency import LatencyTable
 from espnet_shrink.methods.lowrank.measured import Measured, machine
-from espnet_shrink.plan import Site
+from espnet_shrink.methods.lowrank.site import Site
 
 PROCESSES, TIMES = 4, 12
 

@@ -11,7 +11,7 @@ from espnet_shrink.core.files import read_yaml
 from espnet_shrink.data.features import extract, extract_all
 from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.methods.lowrank.analysis import analyse, observe
-from espnet_shrink.methods.lowrank.decompose import decompose_sites
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.search.settings import SearchSettings
 

@@ -5,13 +5,8 @@ import pytest
 
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import (
-    DENSE,
-    Plan,
-    Site,
-    dense_plan,
-    plan_params,
-)
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.plan import DENSE, Plan, dense_plan, plan_params
 
 SITES = [Site("a.weight", (12, 20), "linear"), Site("b.weight_hh_l0", (40, 10), "lstm_recurrent")]
 RANKS = {"a.weight": 3, "b.weight_hh_l0": DENSE}

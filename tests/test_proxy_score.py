@@ -16,7 +16,7 @@ from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.analysis import analyse
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import factors_of
+from espnet_shrink.methods.lowrank.decompositions import factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.objectives import greedy
 from espnet_shrink.objectives.score import Scorer, errors

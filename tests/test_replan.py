@@ -7,8 +7,8 @@ import torch
 from toy import close, random_plan, toy, utterance, zoo
 
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.methods.lowrank.owners import is_low_rank
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.kinds import is_low_rank
 from espnet_shrink.methods.lowrank.replan import Replanner
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan, dense_plan

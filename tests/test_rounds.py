@@ -16,13 +16,13 @@ from conftest import ENVIRONMENT, ROUNDS, arguments, one_core, tree
 
 from espnet_shrink.compat.models import load_model
 from espnet_shrink.core.files import read_yaml
+from espnet_shrink.core.weights import model_hash
 from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank.analysis import model_hash
 from espnet_shrink.methods.lowrank.build import plan_of
 from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.pipeline.opening import open_baseline
 from espnet_shrink.pipeline.rounds import RoundsSettings, next_goal, run_rounds
-from espnet_shrink.pipeline.stages import open_baseline
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.training.espnet2 import leave_untrained, retrain

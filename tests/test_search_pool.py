@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from espnet_shrink.methods.lowrank.analysis import Analysis
-from espnet_shrink.methods.lowrank.decompose import decompose_sites
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan.cost import CostModel
 from espnet_shrink.search.pool import (
@@ -25,7 +25,9 @@ def analysis():
     parameters = dict(model.named_parameters())
     numels = {name: p.numel() for name, p in parameters.items()}
     return Analysis(
-        found, CostModel(found.sites, numels, {}), decompose_sites(parameters, found.sites, None)
+        found,
+        CostModel(found.sites, numels, {}),
+        lambda: decompose_sites(parameters, found.sites, None),
     )
 
 

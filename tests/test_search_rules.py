@@ -8,7 +8,8 @@ from toy import problem
 
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.plan import DENSE, Plan
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_ends
 from espnet_shrink.search.reward import REWARDS
 from espnet_shrink.search.searchers.energy_order import energy_order

@@ -6,9 +6,10 @@ from torch import nn
 from toy import Toy, Zoo, random_plan, toy
 
 from espnet_shrink.methods.lowrank.build import factorise, fold
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
-from espnet_shrink.methods.lowrank.sites import LEAST_EMBEDDING_SHARE, describe, survey
-from espnet_shrink.plan import Plan, Site
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.methods.lowrank.sites import LEAST_EMBEDDING_SHARE, survey
+from espnet_shrink.plan import Plan, describe
 
 
 class MyLinear(nn.Linear):

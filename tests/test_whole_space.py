@@ -8,12 +8,13 @@ import yaml
 from conftest import SEARCH, tree
 
 from espnet_shrink.core.files import read_yaml
+from espnet_shrink.core.weights import model_hash
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank.analysis import model_hash
+from espnet_shrink.methods.lowrank.site import Site
 from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.pipeline.opening import open_baseline
 from espnet_shrink.pipeline.rounds import RoundsSettings, run_rounds
-from espnet_shrink.pipeline.stages import open_baseline
-from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.plan import DENSE, Plan
 from espnet_shrink.search.searchers import check_evaluations
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from espnet_shrink.methods.lowrank.site import Site
 from espnet_shrink.objectives.score import Score
-from espnet_shrink.plan import DENSE, Plan, Site
+from espnet_shrink.plan import DENSE, Plan
 from espnet_shrink.plan.cost import CostModel
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.space import full_space

@@ -36,7 +36,7 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.pipeline.apply import apply_plan
-    from espnet_shrink.pipeline.stages import open_model
+    from espnet_shrink.pipeline.opening import open_model
     from espnet_shrink.plan import Plan
     from espnet_shrink.sources import open_source
 

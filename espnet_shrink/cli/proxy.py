@@ -41,7 +41,8 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.data.kaldi import read_folder
-    from espnet_shrink.pipeline.stages import make_proxy, open_baseline
+    from espnet_shrink.pipeline.opening import open_baseline
+    from espnet_shrink.pipeline.proxy import make_proxy
 
     size = min(PROXY_SIZE, len(read_folder(args.data))) if args.size is None else args.size
     loaded = open_baseline(args.exp, args.checkpoint).asking(args.lang_sym, args.task_sym)

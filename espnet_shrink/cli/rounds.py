@@ -51,8 +51,10 @@ def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.core.out_folder import check_out
     from espnet_shrink.core.settings import load_settings
+    from espnet_shrink.pipeline.opening import open_baseline
     from espnet_shrink.pipeline.rounds import run_rounds
-    from espnet_shrink.pipeline.stages import open_baseline, read_plan, space_for
+    from espnet_shrink.pipeline.search import read_plan
+    from espnet_shrink.pipeline.space import space_for
     from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.training.retraining import espnet2_retraining
 

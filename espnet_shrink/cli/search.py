@@ -80,7 +80,9 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.core.settings import load_settings, require
-    from espnet_shrink.pipeline.stages import open_baseline, search_ranks, space_for
+    from espnet_shrink.pipeline.opening import open_baseline
+    from espnet_shrink.pipeline.search import search_ranks
+    from espnet_shrink.pipeline.space import space_for
 
     settings = load_settings(
         SearchSettings, args.search_config,

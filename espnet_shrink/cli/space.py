@@ -27,15 +27,17 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.core.settings import load_settings
-    from espnet_shrink.methods.lowrank.sites import describe, survey
-    from espnet_shrink.pipeline.stages import make_space, open_baseline
+    from espnet_shrink.methods.registry import method_of
+    from espnet_shrink.pipeline.opening import open_baseline
+    from espnet_shrink.pipeline.space import make_space
+    from espnet_shrink.plan import Why, describe
     from espnet_shrink.search.settings import SearchSettings
 
     loaded = open_baseline(args.exp, args.checkpoint)
     settings = load_settings(SearchSettings, args.search_config, {})
     space = make_space(loaded, args.out, settings)
-    found = survey(loaded.model)
-    total = sum(p.numel() for p in loaded.model.parameters())
+    found = method_of(settings.method).survey(loaded.model)
+    total = loaded.params
     print(f"{'site':<44} {'kind':<15} {'shape':>11} {'share':>6}  ranks")
     for site in found.sites:
         lowest, highest = space.ranges[site.name]
@@ -45,6 +47,6 @@ def run(args: argparse.Namespace) -> None:
         )
     for line in describe(found):
         print(f"not compressed: {line}")
-    vectors = sum(u.params for u in found.uncompressed if u.reason.startswith("a vector"))
+    vectors = sum(u.params for u in found.uncompressed if u.why is Why.VECTOR)
     print(f"vectors (biases, norms) keep their {vectors:,} of {total:,} parameters")
     print(f"search space: {args.out / 'space.yaml'} (may be edited; it holds for all rounds)")

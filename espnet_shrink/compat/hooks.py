@@ -16,13 +16,13 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from espnet_shrink.compat.renames import translate, translate_checkpoints_of
+from espnet_shrink.compat.renames import translate
 from espnet_shrink.core.checkpoints import factored_name, read_checkpoint
 from espnet_shrink.core.files import write_atomically
 from espnet_shrink.errors import ShrinkError
@@ -41,13 +41,21 @@ def adapter_config(conf: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zip(ADAPTER_KEYS, (True, ADAPTER, conf), strict=True))
 
 
-def register() -> None:
-    """Teach ESPnet `adapter: espnet_shrink` and key checks, now or as soon as it is imported."""
+def register(create: Callable[..., None]) -> None:
+    """Teach ESPnet `adapter: espnet_shrink` and key checks, now or as soon as it is imported.
+
+    Args:
+        create: changes a freshly built model; given the keys of adapter_conf by name.
+    """
     global _registered
     if _registered:
         return
     _registered = True
-    wrapt.register_post_import_hook(_add_adapter, "espnet2.layers.create_adapter")
+
+    def add_adapter(module: Any) -> None:
+        module.create_adapter_fn_table[ADAPTER] = create
+
+    wrapt.register_post_import_hook(add_adapter, "espnet2.layers.create_adapter")
     wrapt.register_post_import_hook(_check_loading, "espnet2.tasks.abs_task")
     for name in ("torch.ao.quantization", "torch.quantization"):
         wrapt.register_post_import_hook(_quantise_lstms, name)
@@ -67,20 +75,6 @@ def skip_type_checks() -> None:
         typeguard.typechecked = unchecked
 
     wrapt.register_post_import_hook(replace, "typeguard")
-
-
-def _add_adapter(module: Any) -> None:
-    def create(model: torch.nn.Module, **conf: Any) -> None:
-        from espnet_shrink.methods.lowrank.build import build_from_conf
-        from espnet_shrink.methods.lowrank.sites import survey
-
-        if isinstance(conf.get("ranks"), dict):
-            names = translate(conf["ranks"], {site.name for site in survey(model).sites})
-            conf["ranks"] = {names[name]: rank for name, rank in conf["ranks"].items()}
-        build_from_conf(model, conf)
-        translate_checkpoints_of(model)
-
-    module.create_adapter_fn_table[ADAPTER] = create
 
 
 def _quantise_lstms(module: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 import importlib.metadata
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from espnet_shrink.compat.hooks import check_keys
 from espnet_shrink.compat.tasks import Task, task_of
 from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.core.files import read_yaml
+from espnet_shrink.core.weights import model_hash
 from espnet_shrink.errors import ShrinkError, first_line, out_of_memory
 
 
@@ -54,6 +56,21 @@ class LoadedModel:
     task: Task
     lang_sym: str = "<eng>"
     task_sym: str = "<asr>"
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """The digest of its weights."""
+        return model_hash(self.model)
+
+    @functools.cached_property
+    def params(self) -> int:
+        """All its parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @functools.cached_property
+    def described(self) -> dict[str, Any]:
+        """Its config.yaml."""
+        return read_yaml(self.config)
 
     @property
     def asked(self) -> dict[str, str]:

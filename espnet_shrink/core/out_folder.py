@@ -1,4 +1,4 @@
-"""The folder that all is written to, and the files that the model's config names."""
+"""The folder that all is written to."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.sources.source import named_files
 
 # A training's least: where it starts from, its model, and checkpoint.pth with Adam's two moments.
 MODELS_ON_DISK = 5
@@ -61,19 +59,3 @@ def existing(out: Path) -> Path:
     """`out`, or the first folder above it that is there."""
     absolute = out.absolute()
     return next((p for p in (out, *absolute.parents) if p.exists() or p.is_symlink()), absolute)
-
-
-def check_named_files(config: Path) -> None:
-    """Refuse a model whose config names a file for decoding or packing that is not there.
-
-    ESPnet only warns of some, and packing comes last.
-
-    Raises:
-        ShrinkError: with the key and the file.
-    """
-    for key, name in named_files(read_yaml(config)):
-        if name != "none" and not Path(name).is_file():
-            raise ShrinkError(
-                f"{config} names {name} ({key}), which is not here: put it back (paths in a config "
-                "are relative to the recipe folder: run from there), or take it out of the config"
-            )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -16,15 +16,24 @@ from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.data.archive import audio_file
 from espnet_shrink.data.kaldi import Utterance, read_table
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.search.settings import SearchSettings
 
 DATA = "train_data_path_and_name_and_type"
 SPEECH, TEXT = "speech", "text"
 AUDIO = ("sound", "kaldi_ark")  # ESPnet's types of lists of audio
 
 
+class Whitening(Protocol):
+    """What is read of a search's settings."""
+
+    @property
+    def decomposition(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
 def training_recordings(
-    loaded: LoadedModel, train: Mapping[str, Any], count: int, settings: SearchSettings
+    loaded: LoadedModel, train: Mapping[str, Any], count: int, settings: Whitening
 ) -> list[Utterance]:
     """At most `count` utterances of the training data, at random; none if it is not here.
 

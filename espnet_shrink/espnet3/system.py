@@ -25,14 +25,11 @@ from espnet_shrink.espnet3.decode import decode
 from espnet_shrink.espnet3.retrain import CONFIG, retrain, retraining_config
 from espnet_shrink.espnet3.settings import ShrinkSettings, read_section
 from espnet_shrink.layers import use_padded_lstm
+from espnet_shrink.pipeline.opening import open_baseline
+from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.pipeline.rounds import run_rounds
-from espnet_shrink.pipeline.stages import (
-    find_space,
-    make_proxy,
-    open_baseline,
-    read_plan,
-    search_ranks,
-)
+from espnet_shrink.pipeline.search import read_plan, search_ranks
+from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.write import write_report
 from espnet_shrink.training.retraining import Retraining

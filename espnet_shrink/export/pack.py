@@ -14,11 +14,12 @@ from pathlib import Path
 
 import yaml
 
+from espnet_shrink.compat.named_files import named_files
 from espnet_shrink.compat.packing import pack_folder, rewrite_paths
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError, working_on
-from espnet_shrink.sources.source import Source, named_files
+from espnet_shrink.sources.source import Source
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,63 @@
-"""Decode a whole set greedily and leave the hypotheses where ESPnet's decoding leaves its own."""
+"""Greedy hypotheses of a whole set, kept where ESPnet's decoding leaves its own."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import write_text
 from espnet_shrink.data.features import FeatureSet
+from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.objectives.score import Scorer, errors
 
-
-def best_decoder(loaded: LoadedModel, features: FeatureSet) -> str:
-    """The decoder ("ctc", "attention", ...) with which a model has the fewest errors on a set."""
-    references, metric = features.references, features.metric
-    found = Scorer(loaded, features).hypotheses()
-    return min(found, key=lambda name: errors(references, found[name], metric).rate)
+TAG = "decode_greedy_"
 
 
-def decode_set(loaded: LoadedModel, features: FeatureSet, decoder: str, folder: Path) -> None:
-    """Decode a set: `folder`/text, and the real-time factor in its log, unless they are there.
+def greedy_tag(decoder: str) -> str:
+    """The inference tag of greedy decoding by one decoder ("ctc", "attention", ...)."""
+    return f"{TAG}{decoder}"
 
-    All cores work at once, on batches, with the features already computed; the factor says so.
+
+def decode_set(scorer: Scorer, exp: Path, name: str) -> Mapping[str, Sequence[str]]:
+    """Decode the scorer's set by all its decoders and keep the texts in `exp`/TAG/`name`.
+
+    The real-time factor in their log is of one core, on batches, with the features already
+    computed; the log says so.
+
+    Returns:
+        decoder -> texts.
     """
-    if (folder / "text").exists():
-        return
-    scorer = Scorer(loaded, features, only=decoder)
-    began = time.perf_counter()
-    (texts,) = scorer.hypotheses().values()
-    seconds = time.perf_counter() - began
-    write_text(
-        folder / "logdir" / "calculate_rtf.log",
-        f"RTF: {seconds / features.audio_s:.5f}\n"
-        f"(greedy, {decoder}, batched over all cores, without the frontend)\n",
-    )
-    lines = [f"{u.name} {text}" for u, text in zip(features.utterances, texts, strict=True)]
-    write_text(folder / "text", "\n".join(line.rstrip() for line in sorted(lines)) + "\n")
+    found, features = scorer.hypotheses(), scorer.data
+    for decoder, texts in found.items():
+        folder = exp / greedy_tag(decoder) / name
+        rtf = scorer.seconds[decoder] / features.audio_s
+        write_text(
+            folder / "logdir" / "calculate_rtf.log",
+            f"RTF: {rtf:.5f}\n(greedy, {decoder}, in batches on one core, without the frontend)\n",
+        )
+        lines = [f"{u.name} {text}" for u, text in zip(features.utterances, texts, strict=True)]
+        write_text(folder / "text", "\n".join(line.rstrip() for line in sorted(lines)) + "\n")
+    return found
+
+
+def is_decoded(exp: Path, name: str) -> bool:
+    """Whether `exp` holds greedy hypotheses of the set `name`."""
+    return any(exp.glob(f"{TAG}*/{name}/text"))
+
+
+def decode_missing(loaded: LoadedModel, features: FeatureSet, exp: Path, name: str) -> None:
+    """As `decode_set`, unless it was done before."""
+    if not is_decoded(exp, name):
+        decode_set(Scorer(loaded, features), exp, name)
+
+
+def best_decoder(exp: Path, features: FeatureSet, name: str) -> str:
+    """The decoder whose kept hypotheses of a set have the fewest errors."""
+    rates = {}
+    for path in sorted(exp.glob(f"{TAG}*/{name}/text")):
+        texts = read_table(path)
+        said = [texts.get(u.name, "") for u in features.utterances]
+        decoder = path.parent.parent.name.removeprefix(TAG)
+        rates[decoder] = errors(features.references, said, features.metric).rate
+    return min(rates, key=lambda decoder: rates[decoder])

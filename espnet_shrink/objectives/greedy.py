@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import queue
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -18,6 +19,7 @@ from espnet_shrink.compat.text import Prompt
 Encoded = dict[int, tuple[torch.Tensor, torch.Tensor]]
 """The first utterance of a batch -> encoder output (B, T', D), padded, and lengths (B)."""
 
+ENCODER = "encoder"
 BATCH_FRAMES = 4_000  # padded frames per batch: small enough that little is padding and caches hold
 
 
@@ -77,6 +79,7 @@ def decode(
     decoders: Sequence[Decoder],
     prompts: Sequence[Prompt],
     kept: Encoded,
+    seconds: dict[str, float] | None = None,
 ) -> dict[str, list[list[int]]]:
     """Token ids of every utterance, by decoder.
 
@@ -91,12 +94,14 @@ def decode(
         decoders: of `decoders_of(model)`.
         prompts: what the decoding of each of the N starts from.
         kept: encoder outputs; what it lacks is computed and put there.
+        seconds: what is spent by each decoder, and by the encoder under its own name, is added.
 
     Raises:
         BatchFailed: a batch could not be decoded.
     """
 
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    spent: list[dict[str, float]] = []
     for view in views:
         free.put(view)
 
@@ -104,10 +109,17 @@ def decode(
     def decode_batch(batch: list[int]) -> dict[str, list[list[int]]]:
         model = free.get()
         try:
+            began = time.perf_counter()
             if batch[0] not in kept:
                 kept[batch[0]] = encode_batch(model, [features[i] for i in batch])
-            asked = [prompts[i] for i in batch]
-            return {d.name: d.greedy(model, *kept[batch[0]], asked) for d in decoders}
+            asked, found = [prompts[i] for i in batch], {}
+            times = {ENCODER: time.perf_counter() - began}
+            for decoder in decoders:
+                began = time.perf_counter()
+                found[decoder.name] = decoder.greedy(model, *kept[batch[0]], asked)
+                times[decoder.name] = time.perf_counter() - began
+            spent.append(times)
+            return found
         except Exception as error:
             raise BatchFailed(batch, error) from error
         finally:
@@ -125,6 +137,10 @@ def decode(
         for future in futures:
             future.cancel()
         wait(futures)
+    if seconds is not None:
+        for times in spent:
+            for name, took in times.items():
+                seconds[name] = seconds.get(name, 0.0) + took
     return result
 
 

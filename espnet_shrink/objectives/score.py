@@ -17,9 +17,9 @@ from espnet_shrink.compat.text import text_codec
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.data.metric import Metric, without_spaces
 from espnet_shrink.errors import ShrinkError, first_line, working_on
-from espnet_shrink.methods.lowrank.decompose import Decomposition
-from espnet_shrink.methods.lowrank.replan import Replanner
+from espnet_shrink.methods.base import Compressor
 from espnet_shrink.objectives.greedy import (
+    ENCODER,
     BatchFailed,
     Encoded,
     decode,
@@ -66,13 +66,18 @@ class Score:
 
 
 class Scorer:
-    """Decodes a feature set with any plan of one model, a plan costing one pass and no SVD.
+    """Decodes a feature set with any plan of one model, a plan costing one pass.
 
     The model itself is left alone: plans go into views of it. Encoder outputs are kept, and used
     again for a plan that differs only behind the encoder. Of several threads that ask, one waits
     for the other.
 
+    Attributes:
+        seconds: decoder -> what the last decoding took on one core, the encoder's share (if it
+            had to run) included.
+
     Args:
+        compressor: of the model, to score plans; None: it is only scored as it is.
         only: the name of a decoder; None: all that the model has.
         cores: to decode on; None: all that this process has.
     """
@@ -81,7 +86,7 @@ class Scorer:
         self,
         loaded: LoadedModel,
         data: FeatureSet,
-        decompositions: Mapping[str, Decomposition] | None = None,
+        compressor: Compressor | None = None,
         only: str | None = None,
         cores: int | None = None,
     ) -> None:
@@ -99,24 +104,31 @@ class Scorer:
         self._views = views_of(model, cores)
         self._threads = threads_of(self._views)
         self._lock = threading.Lock()
-        self._replanner = Replanner(self._views, decompositions or {})
+        self._planner = None if compressor is None else compressor.planner(self._views)
         self._behind = behind_the_encoder(model)
         self._encoder_ranks: dict[str, int] = {}
         self._encoded: Encoded = {}
+        self.seconds: dict[str, float] = {}
 
     def hypotheses(self, plan: Plan | None = None) -> dict[str, list[str]]:
         """Texts of all utterances by decoder, with `plan` (None: the model as it is)."""
         plan = plan or Plan({})
         ranks = {n: r for n, r in plan.factored.items() if not n.startswith(self._behind)}
         with self._lock:
-            self._replanner.apply(plan)
+            if self._planner is not None:
+                self._planner.apply(plan)
+            elif plan.factored:
+                raise ValueError("a plan, but nothing that puts it into the model")
             if ranks != self._encoder_ranks:
                 self._encoder_ranks, self._encoded = ranks, {}
+            spent: dict[str, float] = {}
             try:
                 found = decode(
                     self._views, self._threads, self.data.features, self.decoders,
-                    self.data.prompts, self._encoded,
+                    self.data.prompts, self._encoded, spent,
                 )  # fmt: skip
+                encoding = spent.pop(ENCODER, 0.0)
+                self.seconds = {name: encoding + decoding for name, decoding in spent.items()}
             except BatchFailed as error:
                 names = [self.data.utterances[i].name for i in error.indices]
                 others = f" and {len(names) - 1} others" if len(names) > 1 else ""

@@ -19,9 +19,10 @@ from espnet_shrink.core.files import (
     write_text,
 )
 from espnet_shrink.data.features import extract
-from espnet_shrink.methods.lowrank.analysis import analyse, model_hash
-from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.adapter import adapter_conf
+from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.plan import DENSE, Plan
@@ -71,7 +72,7 @@ def apply_plan(loaded: LoadedModel, plan: Plan, data: Path | None, out: Path) ->
         ShrinkError: a plan that does not fit the model, bad data, or `out` holds another model.
     """
     plan, record = complete(plan, loaded), out / RECORD
-    base_hash = model_hash(loaded.model)
+    base_hash = loaded.hash
     made: _Made | None = None
     if not record.exists():  # all that can be refused comes before the folder is claimed
         made = _factorised(loaded, plan, data)
@@ -80,7 +81,7 @@ def apply_plan(loaded: LoadedModel, plan: Plan, data: Path | None, out: Path) ->
         if made is not None:
             plan.save(out / "plan.yaml", base_hash=base_hash)
             leave_untrained(
-                read_yaml(loaded.config), made.state, out,
+                loaded.described, made.state, out,
                 adapter_config(adapter_conf(plan, base_hash)),
             )  # fmt: skip
             write_text(record, yaml.safe_dump(dataclasses.asdict(made.applied), sort_keys=False))

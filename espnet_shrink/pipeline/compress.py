@@ -16,22 +16,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
+from espnet_shrink.compat.named_files import check_named_files
 from espnet_shrink.core.files import write_text
-from espnet_shrink.core.out_folder import check_named_files, check_out
+from espnet_shrink.core.out_folder import check_out
 from espnet_shrink.data.features import extract
 from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.data.select import PROXY_SIZE
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
-from espnet_shrink.objectives.decode_set import best_decoder, decode_set
-from espnet_shrink.pipeline.rounds import (
-    Outcome,
-    RoundsSettings,
-    check_rounds,
-    run_rounds,
-)
-from espnet_shrink.pipeline.stages import find_space, make_proxy, open_model
+from espnet_shrink.objectives.decode_set import best_decoder, decode_missing, greedy_tag, is_decoded
+from espnet_shrink.pipeline.opening import open_model
+from espnet_shrink.pipeline.proxy import make_proxy
+from espnet_shrink.pipeline.rounds import BASE, Outcome, RoundsSettings, check_rounds, run_rounds
+from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
@@ -40,8 +38,6 @@ from espnet_shrink.sources import Source, open_source
 from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.training.espnet2 import retrain
 from espnet_shrink.training.retraining import espnet2_retraining
-
-TAG = "decode_greedy_"
 
 
 @dataclass(frozen=True)
@@ -85,73 +81,69 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     Raises:
         ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
     """
-    out, trainer = request.out, retrain if request.retrain else None
-    check_out(out, request.retrain)
-    source = open_source(request.model, out / "base", request.checkpoint)
-    loaded = open_model(source.config, source.checkpoint)
-    loaded = loaded.asking(request.lang_sym, request.task_sym)
-    check_named_files(source.config)
+    source, loaded = _open(request)
     retraining = None
     if request.retrain:
         retraining = espnet2_retraining(
-            loaded, request.train, request.data, out, settings, request.ngpu
+            loaded, request.train, request.data, request.out, settings, request.ngpu
         )
-    space = find_space(loaded, out, search)
-    check_rounds(loaded, request.data, out, settings, search, space, retraining)
-    if retraining is not None and not (out / "rounds.yaml").exists():
+    space = find_space(loaded, request.out, search)
+    check_rounds(loaded, request.data, request.out, settings, search, space, retraining)
+    if retraining is not None and not (request.out / "rounds.yaml").exists():
         retraining.keys()  # refuses bad data before the proxy set is chosen
     size = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
-    proxy = make_proxy(loaded, request.data, out / "proxy", size, "ordered", search.seed)
+    proxy = make_proxy(
+        loaded, request.data, request.out / "proxy", size, "ordered", search.seed, search.method
+    )
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     outcome = run_rounds(
-        loaded, proxy.folder, request.data, out, settings, search, request.ngpu,
-        retrain=trainer, space=space, retraining=retraining,
+        loaded, proxy.folder, request.data, request.out, settings, search, request.ngpu,
+        retrain=retrain if request.retrain else None, space=space, retraining=retraining,
     )  # fmt: skip
     if outcome.final is None:
         raise ShrinkError(
             f"no round kept dev {outcome.metric.upper()} within its limit "
-            f"(see {out}/round*/round.yaml): lower --target, or retrain for longer (epochs in a "
-            "rounds preset)"
+            f"(see {request.out}/round*/round.yaml): lower --target, or retrain for longer "
+            "(epochs in a rounds preset)"
         )
-    results = _score(request, loaded, outcome)
-    summary = write_report(results, out)
-    final = out / results.final.exp
+    results = _score(request, loaded)
+    summary = write_report(results, request.out)
+    final = request.out / results.final.exp
     small = dataclasses.replace(
         source, config=final / "config.yaml", checkpoint=find_model(final)[1]
     )
-    name = f"{_name(request.model, source)}_{results.final.compression:.1f}x.zip"
-    return Compressed(outcome, results, summary, release(small, results, source, out, out / name))
+    archive = request.out / f"{_name(request.model, source)}_{results.final.compression:.1f}x.zip"
+    packed = release(small, results, source, request.out, archive)
+    return Compressed(outcome, results, summary, packed)
 
 
-def _score(request: Request, loaded: LoadedModel, outcome: Outcome) -> Results:
-    """Decode DATA greedily with every system, by the decoder that serves the base model best."""
-    base = request.out / "base"  # not in the user's folder
-    decoder = _decoder(base, request, loaded)
-    tag = f"{TAG}{decoder}"
-    exps: list[Path] = [request.out / f"round{r.round}" for r in outcome.rounds]
-    exps = [exp for exp, r in zip(exps, outcome.rounds, strict=True) if r.status == "accepted"]
-    control = request.out / "control"
-    if (control / ".trained").exists():
-        exps.append(control)
-    hypotheses = Path(tag) / request.data.name
-    if not (base / "config.yaml").exists():
+def _open(request: Request) -> tuple[Source, LoadedModel]:
+    """The model, wherever it is; nothing is written beside OUT/base."""
+    check_out(request.out, request.retrain)
+    source = open_source(request.model, request.out / BASE, request.checkpoint)
+    loaded = open_model(source.config, source.checkpoint)
+    check_named_files(loaded.described, loaded.config)
+    return source, loaded.asking(request.lang_sym, request.task_sym)
+
+
+def _score(request: Request, loaded: LoadedModel) -> Results:
+    """Scores of all systems on DATA, by the decoder that serves the base model best.
+
+    The rounds have decoded it with all of them but the control.
+    """
+    base, control, name = request.out / BASE, request.out / "control", request.data.name
+    if not (base / "config.yaml").exists():  # the report reads it there, not in the user's folder
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
-    for exp in (base, *exps):
-        if not (exp / hypotheses / "text").exists():
-            model = loaded if exp == base else load_model(*find_model(exp)).asking(**loaded.asked)
-            decode_set(model, extract(model, request.data), decoder, exp / hypotheses)
+    features = extract(loaded, request.data)
+    decode_missing(loaded, features, base, name)
+    if (control / ".trained").exists() and not is_decoded(control, name):
+        model = load_model(*find_model(control)).asking(**loaded.asked)
+        decode_missing(model, extract(model, request.data), control, name)
+    decoder = best_decoder(base, features, name)
     return collect(
-        Sources(base, request.out, request.data.parent, [request.data.name], tag,
-                f"{request.data.name} (dev data; greedy, {decoder})", [request.command])
+        Sources(base, request.out, request.data.parent, [name], greedy_tag(decoder),
+                f"{name} (dev data; greedy, {decoder})", [request.command])
     )  # fmt: skip
-
-
-def _decoder(base: Path, request: Request, loaded: LoadedModel) -> str:
-    """The decoder that was chosen when the base model was decoded, or the best."""
-    chosen = list(base.glob(f"{TAG}*/{request.data.name}/text"))
-    if len(chosen) == 1:
-        return chosen[0].parent.parent.name.removeprefix(TAG)
-    return best_decoder(loaded, extract(loaded, request.data))
 
 
 def _name(model: str, source: Source) -> str:

@@ -14,6 +14,7 @@ from espnet_shrink.compat.models import LoadedModel, espnet_version
 from espnet_shrink.compat.text import Prompt
 from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.core.settings import require
+from espnet_shrink.core.weights import check_finite
 from espnet_shrink.data.features import (
     FeatureSet,
     encoder_input,
@@ -24,10 +25,10 @@ from espnet_shrink.errors import working_on
 from espnet_shrink.export.quantised import QuantisedSizes, quantised_sizes
 from espnet_shrink.methods.lowrank.analysis import cost_model, latency, observe
 from espnet_shrink.methods.lowrank.build import fold, plan_of
-from espnet_shrink.methods.lowrank.decompose import check_finite
 from espnet_shrink.methods.lowrank.moments import collect
-from espnet_shrink.methods.lowrank.sites import Survey, Uncompressed, survey
-from espnet_shrink.plan import Rank, Site
+from espnet_shrink.methods.lowrank.site import Rank, Site
+from espnet_shrink.methods.lowrank.sites import survey
+from espnet_shrink.plan import Survey, Uncompressed
 from espnet_shrink.plan.cost import CostModel
 
 ENERGY_PERCENTS = (90, 95, 99)
@@ -220,7 +221,7 @@ def energy_rank(energies: np.ndarray, share: float) -> int:
     return int(np.searchsorted(kept_energy(energies), share - 1e-9)) + 1
 
 
-def _prices(folded: LoadedModel, found: Survey) -> tuple[CostModel, FeatureSet | None, str]:
+def _prices(folded: LoadedModel, found: Survey[Site]) -> tuple[CostModel, FeatureSet | None, str]:
     """Prices per second of audio, or per token of a language model; on what, and that in words."""
     if folded.task.name == "lm":
         tokens = int(TOKENS_PER_S * NOISE_S)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +33,20 @@ from espnet_shrink.core.files import (
 )
 from espnet_shrink.core.settings import require
 from espnet_shrink.data.digest import config_digest, data_digest
-from espnet_shrink.data.features import FeatureSet, extract, extract_all
-from espnet_shrink.data.kaldi import Utterance
+from espnet_shrink.data.features import extract
 from espnet_shrink.data.metric import Metric
-from espnet_shrink.data.moment_data import training_recordings
-from espnet_shrink.methods.lowrank.analysis import (
-    analyse,
-    cost_model,
-    model_hash,
-    observe,
-)
-from espnet_shrink.methods.lowrank.build import adapter_conf, factorise, fold
-from espnet_shrink.methods.lowrank.decompose import factors_of
-from espnet_shrink.methods.lowrank.sites import describe, survey
+from espnet_shrink.methods.adapter import adapter_conf
+from espnet_shrink.methods.registry import method_of
+from espnet_shrink.objectives.decode_set import decode_set
 from espnet_shrink.objectives.doubt import doubt
 from espnet_shrink.objectives.score import Score, Scorer
+from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
-from espnet_shrink.pipeline.stages import (
-    SearchedPlan,
-    check_search,
-    find_space,
-    made_with,
-    search_ranks,
-    speed_limit,
-)
-from espnet_shrink.plan import Plan, dense_plan, plan_params
+from espnet_shrink.pipeline.search import SearchedPlan, check_search, search_plan, speed_limit
+from espnet_shrink.pipeline.space import find_space
+from espnet_shrink.pipeline.subject import Subject
+from espnet_shrink.plan import Plan, dense_plan, describe, plan_params
 from espnet_shrink.plan.cost import Cost, CostModel
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
@@ -81,6 +70,7 @@ def run_rounds(
     workers: str | None = None,
     space: SearchSpace | None = None,
     retraining: Retraining | None = None,
+    subject: Subject | None = None,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
 
@@ -97,6 +87,7 @@ def run_rounds(
         space: of all rounds; by default that of `out`/space.yaml, or all ranks.
         retraining: what `retrain` depends on; by default the config of `baseline` and
             `settings.train` name its data.
+        subject: what is known of `baseline` on the same data already; it is shared by runs.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
@@ -113,16 +104,23 @@ def run_rounds(
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
     check_folder(out, record)
+    if subject is None:
+        subject = Subject(baseline, proxy_folder, data, search, keys_of(retraining))
     # All that can be refused comes before the folder is claimed.
     rounds = _Rounds(
         baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers,
-        space, retraining,
+        space, retraining, subject,
     )  # fmt: skip
     if not (out / "rounds.yaml").exists():
         rounds.prepare()
     with lock_folder(out):
         claim_folder(out, record)
         return rounds.run()
+
+
+def keys_of(retraining: Retraining | None) -> Callable[[], Mapping[str, Any]]:
+    """The keys of a training config that name the data of a retraining, if there is one."""
+    return dict if retraining is None else retraining.keys
 
 
 def check_rounds(
@@ -142,9 +140,9 @@ def check_rounds(
         ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
             with other settings, or no data folder.
     """
-    full = sum(p.numel() for p in baseline.model.parameters())
     record = _record(baseline, data, out, settings, search, space, retraining)
-    check_search(baseline, space, search, int(full / settings.target))
+    found = method_of(search.method).survey(baseline.model)
+    check_search(found, baseline, space, search, int(baseline.params / settings.target))
     check_folder(out, record, partly=True)
 
 
@@ -165,51 +163,51 @@ def _record(
         "space": space.document,
         "trainer": "none" if retraining is None else retraining.trainer,
         "training_data_content": None if retraining is None else retraining.content,
-        "training_config_content": config_digest(read_yaml(baseline.config)),
-        "base_hash": model_hash(baseline.model),
+        "training_config_content": config_digest(baseline.described),
+        "base_hash": baseline.hash,
         **baseline.asked,
         "data_content": data_digest(data, known),
         MADE_WITH: made_with(),
     }
 
 
+BASE = "base"  # of `out`: the greedy hypotheses of the uncompressed model
+
+
+@dataclass
 class _Rounds:
-    def __init__(
-        self,
-        baseline: LoadedModel,
-        proxy_folder: Path,
-        data: Path,
-        out: Path,
-        settings: RoundsSettings,
-        search: SearchSettings,
-        ngpu: int,
-        first_plan: SearchedPlan | None,
-        retrain: Retrain | None,
-        workers: str | None,
-        space: SearchSpace,
-        retraining: Retraining | None,
-    ) -> None:
-        self.workers = workers
-        self.baseline, self.out, self.settings, self.search = baseline, out, settings, search
-        self.ngpu, self.first_plan, self.retrain = ngpu, first_plan, retrain
-        self.space, self.retraining = space, retraining
-        self.base_hash = model_hash(baseline.model)
-        self.base_config = read_yaml(baseline.config)
-        self.rate = None if retrain is None else settings.start_rate(baseline.config)
-        self.proxy_folder, self.data = proxy_folder, data
-        self.sites = survey(baseline.model).sites
-        self.full = sum(p.numel() for p in baseline.model.parameters())
-        types = types_in(baseline.checkpoint)
+    """One run; its fields are the arguments of `run_rounds`."""
+
+    baseline: LoadedModel
+    proxy_folder: Path
+    data: Path
+    out: Path
+    settings: RoundsSettings
+    search: SearchSettings
+    ngpu: int
+    first_plan: SearchedPlan | None
+    retrain: Retrain | None
+    workers: str | None
+    space: SearchSpace
+    retraining: Retraining | None
+    subject: Subject
+
+    def __post_init__(self) -> None:
+        self.full = self.baseline.params
+        self.rate = None
+        if self.retrain is not None:
+            self.rate = self.settings.start_rate(self.baseline.config)
+        types = types_in(self.baseline.checkpoint)
         self.widths = {name: dtype.itemsize for name, dtype in types.items()}
         self.halved = sorted(
             {_name(t) for t in types.values() if t.itemsize < torch.float32.itemsize}
         )
-        if first_plan is not None:
-            self._check(first_plan)
+        if self.first_plan is not None:
+            self._check(self.first_plan)
 
     def prepare(self) -> None:
         """Do what any round needs, and so refuse what cannot be used before `out` is claimed."""
-        speed_limit(self.baseline, self.proxy, self.costs, self.space, self.search)
+        speed_limit(self.subject, self.space)
         _ = self.judged
         self._train_keys()  # last: it writes shapes to `out`
 
@@ -217,7 +215,7 @@ class _Rounds:
         if self.rate is not None:
             tqdm.write(f"retraining starts at {self.rate.value:g} ({self.rate.source})")
         if not self._folder(1).exists():
-            for line in describe(survey(self.baseline.model)):
+            for line in describe(self.subject.survey):
                 tqdm.write(f"not compressed: {line}")
         if self.halved and self.retrain is not None:
             tqdm.write(
@@ -245,14 +243,15 @@ class _Rounds:
             self._train_control(sum(r.epochs for r in rounds if r.status == "accepted"))
         reached = self.settings.reaches_target(now)
         before = self._baseline_cost()
+        found = self.subject.survey
         outcome = Outcome(before, rounds, accepted, reached, self._metric())
         text = _dump({
             "final": accepted.round if accepted else None, "reached_target": reached,
             "rounds": len(rounds), "metric": outcome.metric, "baseline": dataclasses.asdict(before),
             "uncompressed": [
-                dataclasses.asdict(u) for u in survey(self.baseline.model).uncompressed
+                {**dataclasses.asdict(u), "why": str(u.why)} for u in found.uncompressed
             ],
-            "full_ranks": {s.name: s.full_rank for s in self.sites},
+            "full_ranks": {s.name: s.full for s in found.sites},
         })  # fmt: skip
         path = self.out / "rounds.yaml"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -263,49 +262,35 @@ class _Rounds:
         path = self.out / "rounds.yaml"
         if path.exists():
             return read_record(Cost, read_yaml(path).get("baseline"), path)
-        return self.costs.cost(dense_plan(self.sites))
+        return self.costs.cost(dense_plan(self.subject.survey.sites))
 
     def _check(self, first: SearchedPlan) -> None:
-        first.plan.check(self.sites)
+        first.plan.check(self.subject.survey.sites)
         require(
-            first.base_hash == self.base_hash,
+            first.base_hash == self.baseline.hash,
             "the plan was searched for another model: search again with this one",
         )
-        self.space.check_plan(first.plan, self.sites)
-        fixed = self.full - sum(site.params for site in self.sites)
-        params, goal = fixed + plan_params(first.plan, self.sites), self.settings.first_goal()
+        sites, goal = self.subject.survey.sites, self.settings.first_goal()
+        self.space.check_plan(first.plan, sites)
+        fixed = self.full - sum(site.params for site in sites)
+        params = fixed + plan_params(first.plan, sites)
         require(
             params <= int(self.full / goal),
             f"the plan keeps {params:,} parameters, but the first round aims at {goal:.2f}x, "
             f"{int(self.full / goal):,}: search again with the same target and rounds preset",
         )
 
-    @functools.cached_property
-    def proxy(self) -> FeatureSet:
-        """The proxy set, as the baseline hears it."""
-        return extract(self.baseline, self.proxy_folder)
-
-    @functools.cached_property
-    def recordings(self) -> list[Utterance]:
-        """Training audio whose activations whiten."""
-        count = len(self.proxy.utterances)
-        return training_recordings(self.baseline, self._train_keys(), count, self.search)
-
-    @functools.cached_property
+    @property
     def costs(self) -> CostModel:
         """Prices of plans of the baseline."""
-        found = survey(self.baseline.model)
-        seen = observe(self.baseline, found, self.proxy)
-        costs = cost_model(self.baseline.model, found, seen, self.proxy)
-        return dataclasses.replace(costs, widths=self.widths)
+        return dataclasses.replace(self.subject.prices, widths=self.widths)
 
     @functools.cached_property
     def judged(self) -> tuple[Metric, float]:
         """The error rate that decides, and up to which of it on dev a round is accepted."""
-        dev = extract(self.baseline, self.data)
-        scorer = Scorer(self.baseline, dev)
-        texts = scorer.hypotheses()
-        doubt(self.baseline, dev, texts)
+        scorer = Scorer(self.baseline, self.subject.dev)
+        texts = decode_set(scorer, self.out / BASE, self.data.name)
+        doubt(self.baseline, scorer.data, texts)
         before = scorer.mean(texts)
         tqdm.write(f"baseline: dev {before} (greedy)")
         limit = before.rate * (1 + self.settings.wer_limit_relative)
@@ -361,13 +346,14 @@ class _Rounds:
     def _round(self, number: int, goal: float, accepted: Round | None) -> Round:
         folder = self._folder(number)
         record = folder / "round.yaml"
-        current = self.baseline if accepted is None else self._folded(accepted.round)
+        current = self.subject
+        if accepted is not None:
+            current = current.after(self._settled(accepted.round))
         tqdm.write(f"round {number}: aiming at {goal:.2f}x")
-        proxy = self.proxy if current is self.baseline else extract(current, self.proxy_folder)
         found = self._search(number, goal, current, accepted)
         epochs = self._epochs(goal)
-        before = self._factorise_and_retrain(folder, found.plan, current, proxy, epochs)
-        after = self._dev_score(self._load(number))
+        before = self._compress_and_retrain(folder, found.plan, current, epochs)
+        after = self._dev_score(self._load(number), folder)
         # A trainer writes float32.
         widths = self.widths if self.retrain is None else {}
         cost = dataclasses.replace(self.costs, widths=widths).cost(found.plan)
@@ -400,54 +386,52 @@ class _Rounds:
         return done
 
     def _search(
-        self, number: int, goal: float, current: LoadedModel, accepted: Round | None
+        self, number: int, goal: float, current: Subject, accepted: Round | None
     ) -> SearchedPlan:
         if number == 1 and self.first_plan is not None:
             return self.first_plan
         space = self.space
         if accepted is not None:
-            space = space.below(Plan(accepted.ranks), self.sites)
-        return search_ranks(
-            current, self.proxy_folder, self.data, space, self.search, int(self.full / goal),
-            self._folder(number) / "search", self.workers, self.recordings,
-        )  # fmt: skip
+            space = space.below(Plan(accepted.ranks), self.subject.survey.sites)
+        return search_plan(
+            current, space, int(self.full / goal), self._folder(number) / "search", self.workers
+        )
 
-    def _factorise_and_retrain(
-        self, folder: Path, plan: Plan, current: LoadedModel, proxy: FeatureSet, epochs: int
+    def _compress_and_retrain(
+        self, folder: Path, plan: Plan, current: Subject, epochs: int
     ) -> dict[str, Any]:
         before = folder / "before_retraining.yaml"
-        factored = current.copy()
-        heard = extract_all(current, self.recordings) if self.recordings else None
-        decompositions = analyse(current, proxy, self.search.decomposition, heard).decompositions
-        factorise(factored.model, plan, factors_of(plan, decompositions))
+        small = current.loaded.copy()
+        current.prepared.compressor.put(small.model, plan)
         if not before.exists():
-            score = self._dev_score(factored)
+            # Features anew: a frontend may have been trained along.
+            score = Scorer(small, extract(small, self.data)).score()
             write_text(before, _dump(dataclasses.asdict(score)))
-        plan.save(folder / "plan.yaml", base_hash=self.base_hash)
-        state = factored.model.state_dict()
-        changes = {
-            **self._train_keys(), **adapter_config(adapter_conf(plan, self.base_hash)),
-        }  # fmt: skip
+        plan.save(folder / "plan.yaml", self.search.method, base_hash=self.baseline.hash)
+        state = small.model.state_dict()
+        conf = adapter_conf(plan, self.baseline.hash, self.search.method)
+        changes = {**self._train_keys(), **adapter_config(conf)}
         if self.retrain is None or self.rate is None:
             stored = stored_like(state, self.baseline.checkpoint)
-            leave_untrained(self.base_config, stored, folder, changes)
+            leave_untrained(self.baseline.described, stored, folder, changes)
         else:
             self.retrain(
-                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
+                self.baseline.described, state, folder, epochs, self.rate.value, self.ngpu, changes
             )
         return read_yaml(before)
 
-    def _dev_score(self, loaded: LoadedModel) -> Score:
-        # Features anew: a frontend may have been trained along.
-        return Scorer(loaded, extract(loaded, self.data)).score()
+    def _dev_score(self, loaded: LoadedModel, folder: Path) -> Score:
+        scorer = Scorer(loaded, extract(loaded, self.data))
+        return scorer.mean(decode_set(scorer, folder, self.data.name))
 
     def _load(self, number: int) -> LoadedModel:
         loaded = load_model(*find_model(self._folder(number)))
         return loaded.asking(**self.baseline.asked)
 
-    def _folded(self, number: int) -> LoadedModel:
+    def _settled(self, number: int) -> LoadedModel:
+        """A round's model in plain layers, to be searched again."""
         loaded = self._load(number)
-        fold(loaded.model)
+        self.subject.method.settle(loaded.model)
         return loaded
 
     def _train_control(self, epochs: int) -> None:
@@ -458,8 +442,8 @@ class _Rounds:
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
         assert self.retrain is not None and self.rate is not None
         self.retrain(
-            self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
-            self._train_keys(),
+            self.baseline.described, state, self.out / "control", epochs, self.rate.value,
+            self.ngpu, self._train_keys(),
         )  # fmt: skip
 
 

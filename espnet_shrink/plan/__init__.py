@@ -1,12 +1,18 @@
-"""What may be decided of a model, and what was: plain data."""
+"""What may be decided of a model, what was, and what it costs: plain data."""
 
-from espnet_shrink.plan.plan import (
+from espnet_shrink.plan.cost import Cost, CostModel
+from espnet_shrink.plan.decision import (
     DENSE,
-    Plan,
-    Rank,
-    Site,
-    dense_plan,
-    plan_params,
+    Amount,
+    Decision,
+    Survey,
+    Uncompressed,
+    Why,
+    describe,
 )
+from espnet_shrink.plan.plan import LOWRANK, Plan, Step, dense_plan, plan_params
 
-__all__ = ["DENSE", "Plan", "Rank", "Site", "dense_plan", "plan_params"]
+__all__ = [
+    "DENSE", "LOWRANK", "Amount", "Cost", "CostModel", "Decision", "Plan", "Step", "Survey",
+    "Uncompressed", "Why", "dense_plan", "describe", "plan_params",
+]  # fmt: skip

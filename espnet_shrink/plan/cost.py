@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from espnet_shrink.plan import Plan, Site
+from espnet_shrink.plan.decision import Decision
+from espnet_shrink.plan.plan import Plan
 
 BYTES_PER_PARAM = 4  # float32
 
@@ -38,7 +39,7 @@ class CostModel:
         widths: parameter name -> bytes of a number in the checkpoint; absent means 4 (float32).
     """
 
-    sites: Sequence[Site]
+    sites: Sequence[Decision]
     numels: Mapping[str, int]
     rates: Mapping[str, float]
     widths: Mapping[str, int] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class CostModel:
         """Cost of the model under `plan`."""
         numels = dict(self.numels)
         for site in self.sites:
-            numels[site.name] = site.params_at(plan.ranks[site.name])
+            numels[site.name] = site.params_at(plan.amounts[site.name])
         params = sum(numels.values())
         macs = sum(numels[name] * rate for name, rate in self.rates.items())
         size = sum(n * self.widths.get(name, BYTES_PER_PARAM) for name, n in numels.items())

@@ -1,4 +1,4 @@
-"""Sites and plans: which weight matrices can be factorised, and the rank each one gets."""
+"""Plans: how much of every decision of one model is kept."""
 
 from __future__ import annotations
 
@@ -13,97 +13,67 @@ import yaml
 
 from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.plan.decision import DENSE, Amount, Decision
 
-DENSE = "dense"
-Rank = int | str  # an int, or DENSE
-
-
-@dataclass(frozen=True)
-class Site:
-    """One weight matrix that can be factorised.
-
-    Attributes:
-        name: its dotted parameter name in the uncompressed model; the first of them if several
-            modules share it.
-        shape: (out, in); (vocabulary, dimensions) of an embedding.
-        kind: "linear", "pointwise_conv", "embedding" (only looked up), "lstm_input",
-            "lstm_recurrent", "gru_input", "gru_recurrent", "cell_input", "cell_recurrent" (of an
-            LSTM cell), "gru_cell_input" or "gru_cell_recurrent".
-    """
-
-    name: str
-    shape: tuple[int, int]
-    kind: str
-
-    @property
-    def params(self) -> int:
-        """Parameters of the dense matrix."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def full_rank(self) -> int:
-        """The largest rank the matrix can have."""
-        return min(self.shape)
-
-    @property
-    def largest_useful_rank(self) -> int:
-        """The largest rank whose factors are smaller than the matrix (just below break-even)."""
-        return (self.params - 1) // sum(self.shape)
-
-    def allows(self, rank: object) -> bool:
-        """Whether `rank` is "dense" or a whole number from 1 to `largest_useful_rank`."""
-        if isinstance(rank, bool) or not isinstance(rank, int):
-            return rank == DENSE
-        return 1 <= rank <= self.largest_useful_rank
-
-    def params_at(self, rank: Rank) -> int:
-        """Parameters of the matrix at `rank`."""
-        return self.params if rank == DENSE else int(rank) * sum(self.shape)
+LOWRANK = "lowrank"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rank, or "dense", of every site of one model."""
+    """The amount, or "dense", of every decision of one model.
 
-    ranks: Mapping[str, Rank]
+    Attributes:
+        amounts: by the name of the decision; ranks, if the method is low rank.
+    """
+
+    amounts: Mapping[str, Amount]
+
+    @property
+    def ranks(self) -> Mapping[str, Amount]:
+        """The amounts of a low-rank plan."""
+        return self.amounts
 
     @property
     def hash(self) -> str:
-        """A short digest that two plans share only if their ranks are the same."""
-        text = json.dumps(sorted(self.ranks.items()))
+        """A short digest that two plans share only if their amounts are the same."""
+        text = json.dumps(sorted(self.amounts.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def factored(self) -> dict[str, int]:
-        """The sites that are not dense, with their ranks."""
-        return {name: rank for name, rank in self.ranks.items() if isinstance(rank, int)}
+        """The decisions that are not dense, with their amounts."""
+        return {name: n for name, n in self.amounts.items() if isinstance(n, int)}
 
-    def check(self, sites: Iterable[Site]) -> None:
-        """Hold the plan against a model's sites.
+    def check(self, decisions: Iterable[Decision]) -> None:
+        """Hold the plan against a model's decisions.
 
         Raises:
-            ShrinkError: a site is unknown or missing, or a rank is out of range.
+            ShrinkError: one is unknown or missing, or an amount is out of range.
         """
-        by_name = {site.name: site for site in sites}
-        unknown = sorted(set(self.ranks) - set(by_name), key=str)
-        missing = sorted(set(by_name) - set(self.ranks))
+        by_name = {decision.name: decision for decision in decisions}
+        unknown = sorted(set(self.amounts) - set(by_name), key=str)
+        missing = sorted(set(by_name) - set(self.amounts))
         if unknown:
             raise ShrinkError(
                 f"the plan names {unknown[0]}, which is no site of this model: "
                 "use a plan that was searched for it"
             )
         if missing:
-            raise ShrinkError(f"the plan gives no rank for {missing[0]}: add it, or mark it dense")
-        for name, rank in self.ranks.items():
-            if not by_name[name].allows(rank):
+            unit = by_name[missing[0]].unit
+            raise ShrinkError(
+                f"the plan gives no {unit} for {missing[0]}: add it, or mark it {DENSE}"
+            )
+        for name, amount in self.amounts.items():
+            if not by_name[name].allows(amount):
                 raise ShrinkError(
-                    f"rank {rank!r} of {name} is out of range: give 1 to "
-                    f"{by_name[name].largest_useful_rank} (below break-even), or {DENSE}"
+                    f"{by_name[name].unit} {amount!r} of {name} is out of range: give 1 to "
+                    f"{by_name[name].largest_useful} (below break-even), or {DENSE}"
                 )
 
-    def save(self, path: str | Path, **header: Any) -> None:
-        """Write the plan as YAML; `header` goes above the ranks."""
-        document = {**header, "ranks": dict(self.ranks)}
+    def save(self, path: str | Path, method: str = LOWRANK, **header: Any) -> None:
+        """Write the plan as YAML; what `header` has goes above the amounts."""
+        told = {key: value for key, value in header.items() if value is not None}
+        document = {**told, **Step(method, self).document}
         write_text(path, yaml.safe_dump(document, sort_keys=False))
 
     @classmethod
@@ -114,17 +84,37 @@ class Plan:
             ShrinkError: no such file, or not a mapping of sites to ranks.
         """
         document = read_yaml(path)
-        ranks = document.get("ranks")
-        if not isinstance(ranks, dict) or not ranks:
+        amounts = document.get("amounts" if "method" in document else "ranks")
+        if not isinstance(amounts, dict) or not amounts:
             raise ShrinkError(f"{path} holds no plan: it needs a mapping `ranks: {{site: rank}}`")
-        return cls(ranks)
+        return cls(amounts)
 
 
-def dense_plan(sites: Iterable[Site]) -> Plan:
+@dataclass(frozen=True)
+class Step:
+    """One method's plan: what was done to a model.
+
+    Attributes:
+        method: its name in methods.registry.
+    """
+
+    method: str
+    plan: Plan
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As plain data; of low rank, `ranks` alone, as it was when there was no other method."""
+        amounts = dict(self.plan.amounts)
+        if self.method == LOWRANK:
+            return {"ranks": amounts}
+        return {"method": self.method, "amounts": amounts}
+
+
+def dense_plan(decisions: Iterable[Decision]) -> Plan:
     """The plan that changes nothing."""
-    return Plan({site.name: DENSE for site in sites})
+    return Plan({decision.name: DENSE for decision in decisions})
 
 
-def plan_params(plan: Plan, sites: Iterable[Site]) -> int:
-    """Parameters of all sites under `plan`."""
-    return sum(site.params_at(plan.ranks[site.name]) for site in sites)
+def plan_params(plan: Plan, decisions: Iterable[Decision]) -> int:
+    """Parameters of all decisions under `plan`."""
+    return sum(decision.params_at(plan.amounts[decision.name]) for decision in decisions)

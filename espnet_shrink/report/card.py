@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from espnet_shrink.plan import Rank
+from espnet_shrink.methods.lowrank.site import Rank
 from espnet_shrink.report import tables
 from espnet_shrink.report.results import Results
 

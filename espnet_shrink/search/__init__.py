@@ -1,1 +1,1 @@
-"""Rank search: a space, a budget, rewards, and one file per searcher."""
+"""Search: a space, a budget, rewards, and one file per searcher."""

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from espnet_shrink.plan import Plan, Rank
+from espnet_shrink.plan import Amount, Plan
 from espnet_shrink.search.problem import Problem
 from espnet_shrink.search.searchers.scan import Scan
 from espnet_shrink.search.space import SearchSpace
@@ -38,7 +38,7 @@ def narrowed(problem: Problem, found: Scan, limit: float) -> Problem:
 
 def _range(
     problem: Problem, name: str, found: Scan, losses: np.ndarray, limit: float
-) -> tuple[Rank, Rank]:
+) -> tuple[Amount, Amount]:
     """From the first rank within the limit to the first without loss; they ascend, losses fall."""
     ranks = found.ranks[name]
     return ranks[int(np.argmax(losses <= limit))], ranks[int(np.argmax(losses <= 0.0))]

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.data.select import Candidates
-from espnet_shrink.methods.lowrank.analysis import Analysis, analyse
+from espnet_shrink.methods.base import Method, Prepared
 from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
@@ -26,13 +26,14 @@ SHARE = 0.7  # of the largest compression that the ranks allow
 ANALYSED = 100  # utterances whose inputs whiten the decompositions
 
 
-def find_candidates(loaded: LoadedModel, data: FeatureSet, seed: int) -> Candidates:
+def find_candidates(loaded: LoadedModel, data: FeatureSet, seed: int, method: Method) -> Candidates:
     """What a proxy set is chosen by: every utterance's errors, without a plan and with each."""
     some = np.random.default_rng(seed).permutation(len(data.utterances))[:ANALYSED]
     names = {data.utterances[i].name for i in some}
-    analysis = analyse(loaded, data.subset(names), "whitened")
+    settings = dataclasses.asdict(SearchSettings())
+    analysis = method.prepare(loaded, data.subset(names), None, settings)
     plans, groups = sample_pool(analysis, seed)
-    scorer = Scorer(loaded, data, analysis.decompositions)
+    scorer = Scorer(loaded, data, analysis.compressor)
     return Candidates(
         np.array([len(f) for f in data.features]),
         scorer.by_utterance(),
@@ -41,7 +42,7 @@ def find_candidates(loaded: LoadedModel, data: FeatureSet, seed: int) -> Candida
     )
 
 
-def sample_pool(analysis: Analysis, seed: int) -> tuple[list[Plan], np.ndarray]:
+def sample_pool(analysis: Prepared, seed: int) -> tuple[list[Plan], np.ndarray]:
     """Plans around the energy order at three compressions, and the group of each."""
     full = sum(analysis.cost_model.numels.values())
     space = full_space(analysis.survey.sites, SearchSettings.min_rank)

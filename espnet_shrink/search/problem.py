@@ -11,9 +11,9 @@ import numpy as np
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.plan import (
     DENSE,
+    Amount,
+    Decision,
     Plan,
-    Rank,
-    Site,
 )
 from espnet_shrink.plan.cost import CostModel
 from espnet_shrink.search.space import SearchSpace
@@ -52,7 +52,7 @@ class Problem:
             self.speed.check(self.space)
 
     @property
-    def sites(self) -> list[Site]:
+    def sites(self) -> list[Decision]:
         """The sites, in the model's order."""
         return list(self.cost_model.sites)
 
@@ -71,7 +71,7 @@ class Problem:
         """Parameters of all sites at their lowest ranks."""
         return sum(site.params_at(self.range(site)[0]) for site in self.sites)
 
-    def range(self, site: Site) -> tuple[Rank, Rank]:
+    def range(self, site: Decision) -> tuple[Amount, Amount]:
         """The lowest and the highest rank that `site` may have."""
         return self.space.ranges[site.name]
 
@@ -96,17 +96,17 @@ class Problem:
         """The real-time factor that the speed limit leaves over; infinite without one."""
         return math.inf if self.speed is None else self.speed.spare_rtf(plan)
 
-    def slowdown_rtf(self, site: Site, rank: Rank, more: Rank) -> float:
+    def slowdown_rtf(self, site: Decision, rank: Amount, more: Amount) -> float:
         """What `more` in place of `rank` adds to the real-time factor, if that is limited."""
         if self.speed is None:
             return 0.0
         latency = self.speed.latency
         return latency.site_rtf(site, more) - latency.site_rtf(site, rank)
 
-    def largest_rank(self, site: Site) -> int:
+    def largest_rank(self, site: Decision) -> int:
         """The largest rank that is worth having: above it, dense is smaller, or faster."""
         if self.speed is None:
-            return site.largest_useful_rank
+            return site.largest_useful
         return self.speed.break_evens[site.name]
 
 
@@ -135,18 +135,18 @@ def _largest(fits: Callable[[float], bool]) -> float:
     return low
 
 
-def clipped(problem: Problem, site: Site, rank: int) -> Rank:
+def clipped(problem: Problem, site: Decision, rank: int) -> Amount:
     """`rank` rounded down to a multiple, dense from break-even on, within the range of the site."""
     lowest, highest = problem.range(site)
     rounded = rank - rank % problem.multiple
-    wanted: Rank = rounded if rank <= problem.largest_rank(site) else DENSE
+    wanted: Amount = rounded if rank <= problem.largest_rank(site) else DENSE
     return min(max(wanted, lowest, key=site.params_at), highest, key=site.params_at)
 
 
-def next_rank(problem: Problem, site: Site, rank: int) -> Rank:
+def next_rank(problem: Problem, site: Decision, rank: int) -> Amount:
     """The next larger rank that a site may have; the highest of its range if there is none."""
     more = (rank // problem.multiple + 1) * problem.multiple
-    wanted: Rank = more if more <= problem.largest_rank(site) else DENSE
+    wanted: Amount = more if more <= problem.largest_rank(site) else DENSE
     return min(wanted, problem.range(site)[1], key=site.params_at)
 
 
@@ -154,9 +154,9 @@ def plan_of_sizes(problem: Problem, sizes: Sequence[float] | np.ndarray) -> Plan
     """The plan whose sites have about `sizes` parameters, rounded down, each within its range."""
     return Plan(
         {
-            site.name: clipped(problem, site, int(size / sum(site.shape) + 1e-9))
+            site.name: clipped(problem, site, int(size / site.price + 1e-9))
             if size < site.params
-            else clipped(problem, site, site.full_rank)
+            else clipped(problem, site, site.full)
             for site, size in zip(problem.sites, sizes, strict=True)
         }
     )
@@ -191,8 +191,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
     ranks = dict(plan_of_sizes(problem, sizes).ranks)
     left = problem.site_budget - sum(s.params_at(ranks[s.name]) for s in sites)
     lost = [
-        (s.params_at(ranks[s.name]) - size) / sum(s.shape)
-        for s, size in zip(sites, sizes, strict=True)
+        (s.params_at(ranks[s.name]) - size) / s.price for s, size in zip(sites, sizes, strict=True)
     ]
     for i in np.argsort(lost, kind="stable"):
         site, rank = sites[i], ranks[sites[i].name]
@@ -207,7 +206,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
 
 def log_sizes_of(problem: Problem, plan: Plan) -> np.ndarray:
     """(sites): log parameters of every site under `plan`."""
-    return np.log([s.params_at(plan.ranks[s.name]) for s in problem.sites])
+    return np.log([s.params_at(plan.amounts[s.name]) for s in problem.sites])
 
 
 def log_ends(problem: Problem) -> np.ndarray:

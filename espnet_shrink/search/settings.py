@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from espnet_shrink.core.settings import require
+from espnet_shrink.methods.registry import METHODS
+from espnet_shrink.plan import LOWRANK
 from espnet_shrink.search.reward import REWARDS
 
 SEARCHERS = ("reinforce", "uniform", "energy", "energy_order", "knapsack", "sensitivity", "random",
@@ -17,6 +19,7 @@ DECOMPOSITIONS = ("plain", "whitened")
 class SearchSettings:
     """How to search (conf/search.yaml explains every key)."""
 
+    method: str = LOWRANK
     searcher: str = "reinforce"
     reward: str = "hard"
     evaluations: int = 100
@@ -33,7 +36,8 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("searcher", SEARCHERS), ("reward", REWARDS), ("decomposition", DECOMPOSITIONS)
+            ("method", METHODS), ("searcher", SEARCHERS), ("reward", REWARDS),
+            ("decomposition", DECOMPOSITIONS),
         ):  # fmt: skip
             value = getattr(self, name)
             require(value in known, f"unknown {name} {value}: choose of {', '.join(known)}")

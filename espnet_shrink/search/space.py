@@ -14,9 +14,9 @@ from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.plan import (
     DENSE,
+    Amount,
+    Decision,
     Plan,
-    Rank,
-    Site,
 )
 from espnet_shrink.search.settings import SearchSettings
 
@@ -25,10 +25,10 @@ from espnet_shrink.search.settings import SearchSettings
 class SearchSpace:
     """(lowest, highest) rank by site name; either may be "dense"."""
 
-    ranges: Mapping[str, tuple[Rank, Rank]]
+    ranges: Mapping[str, tuple[Amount, Amount]]
 
     @property
-    def document(self) -> dict[str, list[Rank]]:
+    def document(self) -> dict[str, list[Amount]]:
         """The ranges as plain data, for records."""
         return {name: list(ranks) for name, ranks in self.ranges.items()}
 
@@ -37,7 +37,7 @@ class SearchSpace:
         """The number of sites that may be factorised."""
         return sum(low != DENSE for low, _ in self.ranges.values())
 
-    def check(self, sites: Sequence[Site]) -> None:
+    def check(self, sites: Sequence[Decision]) -> None:
         """Hold the space against a model's sites.
 
         Raises:
@@ -53,12 +53,12 @@ class SearchSpace:
                 if not site.allows(rank):
                     raise ShrinkError(
                         f"rank {rank!r} in the range of {name} is out of range: give 1 to "
-                        f"{site.largest_useful_rank} (below break-even), or {DENSE}"
+                        f"{site.largest_useful} (below break-even), or {DENSE}"
                     )
             if len(ranks) != 2 or site.params_at(ranks[0]) > site.params_at(ranks[1]):
                 raise ShrinkError(f"the range of {name} must be two ranks, [lowest, highest]")
 
-    def check_plan(self, plan: Plan, sites: Sequence[Site]) -> None:
+    def check_plan(self, plan: Plan, sites: Sequence[Decision]) -> None:
         """Hold a plan against the space.
 
         Raises:
@@ -66,7 +66,7 @@ class SearchSpace:
         """
         for site in sites:
             low, high = self.ranges[site.name]
-            rank = plan.ranks[site.name]
+            rank = plan.amounts[site.name]
             if not site.params_at(low) <= site.params_at(rank) <= site.params_at(high):
                 raise ShrinkError(
                     f"the plan gives {site.name} the rank {rank}, but the search space goes from "
@@ -74,7 +74,7 @@ class SearchSpace:
                 )
 
     def constrained(
-        self, sites: Sequence[Site], settings: SearchSettings, other_names: Iterable[str] = ()
+        self, sites: Sequence[Decision], settings: SearchSettings, other_names: Iterable[str] = ()
     ) -> SearchSpace:
         """The space in which sites are dense, or floored, as `settings` wants.
 
@@ -94,10 +94,10 @@ class SearchSpace:
         kept = {}
         for site in sites:
             low, high = self.ranges[site.name]
-            floor: Rank = max(1, math.ceil(settings.min_rank_share * site.full_rank - 1e-9))
+            floor: Amount = max(1, math.ceil(settings.min_rank_share * site.full - 1e-9))
             if any(fnmatch.fnmatchcase(site.name, p) for p in settings.keep_dense):
                 low = high = DENSE
-            elif int(floor) > site.largest_useful_rank:
+            elif int(floor) > site.largest_useful:
                 floor = DENSE
             if site.params_at(floor) > site.params_at(high):
                 raise ShrinkError(
@@ -107,7 +107,7 @@ class SearchSpace:
             kept[site.name] = (max(low, floor, key=site.params_at), high)
         return SearchSpace(kept)
 
-    def below(self, plan: Plan, sites: Sequence[Site]) -> SearchSpace:
+    def below(self, plan: Plan, sites: Sequence[Decision]) -> SearchSpace:
         """The space without the ranks above those of `plan`, of which `sites` were folded.
 
         A folded matrix has the rank of its factors: more would add parameters and nothing else.
@@ -115,13 +115,13 @@ class SearchSpace:
         kept = {}
         for site in sites:
             low, high = (
-                min(rank, plan.ranks[site.name], key=site.params_at)
+                min(rank, plan.amounts[site.name], key=site.params_at)
                 for rank in self.ranges[site.name]
             )
             kept[site.name] = (low, high)
         return SearchSpace(kept)
 
-    def save(self, path: Path, sites: Sequence[Site]) -> None:
+    def save(self, path: Path, sites: Sequence[Decision]) -> None:
         """Write the space as YAML that can be edited by hand."""
         document = {
             "sites": {
@@ -154,6 +154,6 @@ class SearchSpace:
         return cls({name: tuple(entry["ranks"]) for name, entry in sites.items()})
 
 
-def full_space(sites: Sequence[Site], min_rank: int) -> SearchSpace:
+def full_space(sites: Sequence[Decision], min_rank: int) -> SearchSpace:
     """Every site from `min_rank`, or break-even if that is less, to dense."""
-    return SearchSpace({s.name: (min(min_rank, s.largest_useful_rank), DENSE) for s in sites})
+    return SearchSpace({s.name: (min(min_rank, s.largest_useful), DENSE) for s in sites})

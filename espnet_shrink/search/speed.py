@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank.latency import Latency
+from espnet_shrink.methods.base import Predictor
 from espnet_shrink.plan import DENSE, Plan
 from espnet_shrink.search.space import SearchSpace
 
@@ -20,7 +20,7 @@ class SpeedLimit:
         most_rtf: the real-time factor that must not be exceeded.
     """
 
-    latency: Latency
+    latency: Predictor
     most_rtf: float
 
     def check(self, space: SearchSpace) -> None:
@@ -53,7 +53,7 @@ class SpeedLimit:
 
     @functools.cached_property
     def break_evens(self) -> dict[str, int]:
-        """Site -> the largest rank that is smaller and faster than dense."""
+        """Decision -> the largest rank that is smaller and faster than dense."""
         return {site.name: self.latency.break_even(site) for site in self.latency.prices.sites}
 
 

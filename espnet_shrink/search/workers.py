@@ -12,13 +12,13 @@ import contextlib
 import importlib.util
 import queue
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank.decompose import Decomposition
+from espnet_shrink.methods.base import Compressor
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.evaluate import ScoreAll
@@ -48,7 +48,7 @@ def check_workers(workers: str | None) -> None:
 def scores(
     loaded: LoadedModel,
     data: FeatureSet,
-    decompositions: Mapping[str, Decomposition],
+    compressor: Compressor,
     workers: str | None,
 ) -> Iterator[ScoreAll]:
     """What scores plans of a model on `data`.
@@ -61,11 +61,11 @@ def scores(
         ShrinkError: bad `workers`, no Dask, no scheduler, no worker, or one that cannot score.
     """
     if workers is None:
-        yield Scorer(loaded, data, decompositions).score_all
+        yield Scorer(loaded, data, compressor).score_all
         return
     with _client(workers) as client:
         name = f"espnet_shrink {uuid.uuid4()}"
-        materials = (loaded, data, dict(decompositions))
+        materials = (loaded, data, compressor)
         with _registered(client, name, materials, workers):
 
             def score_all(plans: Sequence[Plan]) -> Iterator[Score]:
@@ -77,7 +77,7 @@ def scores(
             yield score_all
 
 
-Materials = tuple[LoadedModel, FeatureSet, dict[str, Decomposition]]
+Materials = tuple[LoadedModel, FeatureSet, Compressor]
 
 
 class _Plugin:

@@ -13,13 +13,13 @@ import numpy as np
 
 from espnet_shrink.compat.choices import check_choices
 from espnet_shrink.compat.elsewhere import fetches
+from espnet_shrink.compat.named_files import named_files
 from espnet_shrink.compat.packed_config import without_authors_files
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.core.checkpoints import read_checkpoint, read_pickle_free
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.sources.archive import Packed
-from espnet_shrink.sources.source import named_files
 
 
 def check_contents(tree: Path, packed: Packed) -> None:

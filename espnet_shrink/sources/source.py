@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from espnet_shrink.compat.models import find_model
+from espnet_shrink.compat.named_files import named_files
 from espnet_shrink.core.files import read_yaml
 
 LM = "lm"
@@ -54,18 +53,3 @@ def describe(origin: str, config: Path, checkpoint: Path) -> Source:
         origin, config, checkpoint, lm_config, lm_checkpoint,
         tuple(path for path in named if path.exists()), tuple(documents),
     )  # fmt: skip
-
-
-def named_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(key, name) of the files that a model's config names and that decoding reads."""
-    conf = config.get("normalize_conf")
-    values = {
-        # Of other types of tokens it is the name of a model elsewhere.
-        "bpemodel": config.get("bpemodel") if config.get("token_type") == "bpe" else None,
-        "src_bpemodel": config.get("src_bpemodel")
-        if config.get("src_token_type") == "bpe"
-        else None,
-        "stats_file": conf.get("stats_file") if isinstance(conf, dict) else None,
-        "non_linguistic_symbols": config.get("non_linguistic_symbols"),
-    }
-    yield from ((key, value) for key, value in values.items() if isinstance(value, str))

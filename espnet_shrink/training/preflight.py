@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.named_files import check_named_files
 from espnet_shrink.compat.trainer import (
     parse_training,
     training_config,
@@ -20,7 +21,7 @@ from espnet_shrink.compat.trainer import (
     unknown_options,
 )
 from espnet_shrink.core.files import read_yaml
-from espnet_shrink.core.out_folder import check_disk, check_named_files
+from espnet_shrink.core.out_folder import check_disk
 from espnet_shrink.data.training_data import TrainingData, check_there, training_data
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings
@@ -45,7 +46,7 @@ def check_retraining(
         ShrinkError: whatever would fail later: the learning rate is not known, files are missing,
             data or options that do not fit, no space.
     """
-    check_named_files(loaded.config)
+    check_named_files(loaded.described, loaded.config)
     if train is None:
         check_there(loaded, settings.train)  # before every header is read
     rate = settings.start_rate(loaded.config)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,16 @@ import torch
 from espnet_shrink.compat.decoders import decoders_of
 from espnet_shrink.compat.encoder import encode
 from espnet_shrink.compat.models import LoadedModel, espnet_version
+from espnet_shrink.core.weights import check_weights
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.errors import working_on
-from espnet_shrink.methods.lowrank.decompose import Decomposition, check_finite, decompose_sites
+from espnet_shrink.methods.lowrank.decompositions import Decompositions, decompose_sites
 from espnet_shrink.methods.lowrank.latency import Latency, LatencyTable
 from espnet_shrink.methods.lowrank.moments import Activations, collect
-from espnet_shrink.methods.lowrank.sites import Survey, survey
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.methods.lowrank.timing import least_seconds, one_thread
-from espnet_shrink.plan import dense_plan
+from espnet_shrink.plan import Survey, dense_plan
 from espnet_shrink.plan.cost import CostModel
 
 TIMED = 10  # utterances
@@ -29,11 +32,27 @@ DECODED = 3  # times
 
 @dataclass(frozen=True)
 class Analysis:
-    """One model, seen through a proxy set."""
+    """One model, seen through a proxy set.
 
-    survey: Survey
+    Attributes:
+        survey: its sites, and the rest.
+        cost_model: prices of its plans.
+        decompose: decomposes it; done once, when it is first asked for.
+    """
+
+    survey: Survey[Site]
     cost_model: CostModel
-    decompositions: Mapping[str, Decomposition]
+    decompose: Callable[[], Decompositions]
+
+    @functools.cached_property
+    def decompositions(self) -> Decompositions:
+        """Of every site."""
+        return self.decompose()
+
+    @property
+    def compressor(self) -> Decompositions:
+        """What puts plans into the model."""
+        return self.decompositions
 
     @property
     def energies(self) -> dict[str, np.ndarray]:
@@ -52,17 +71,22 @@ def analyse(
         decomposition: "plain" or "whitened".
         heard: by whose activations it whitens; None: those of `data`.
     """
-    check_weights(loaded)
+    check_weights(loaded.model)
     found = survey(loaded.model)
-    moments = None
-    if decomposition == "whitened":
-        moments = observe(loaded, found, data if heard is None else heard).moments
-    activations = collect(loaded.model, [], lambda: _run_all(loaded, data.heard()))
-    parameters = dict(loaded.model.named_parameters())
-    return Analysis(
-        found, cost_model(loaded.model, found, activations, data),
-        decompose_sites(parameters, found.sites, moments),
+    # One pass does for both if it whitens by what it prices by.
+    whitens = decomposition == "whitened"
+    seen = collect(
+        loaded.model, found.sites if whitens and heard is None else [],
+        lambda: _run_all(loaded, data.heard()),
     )  # fmt: skip
+
+    def decompose() -> Decompositions:
+        moments = None
+        if whitens:
+            moments = (seen if heard is None else observe(loaded, found, heard)).moments
+        return decompose_sites(dict(loaded.model.named_parameters()), found.sites, moments)
+
+    return Analysis(found, cost_model(loaded.model, found, seen, data), decompose)
 
 
 def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency:
@@ -98,27 +122,14 @@ def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency
 
 def _what_is_timed(loaded: LoadedModel, data: FeatureSet) -> str:
     """A digest of a model and of what is decoded with it."""
-    digest = hashlib.sha256(f"{model_hash(loaded.model)} {espnet_version()}".encode())
+    digest = hashlib.sha256(f"{loaded.hash} {espnet_version()}".encode())
     for feature, tokens in zip(data.features, data.tokens, strict=True):
         digest.update(feature.contiguous().numpy().tobytes())
         digest.update(repr(list(tokens)).encode())
     return digest.hexdigest()
 
 
-def check_weights(loaded: LoadedModel) -> None:
-    """Refuse a model that holds infinities or no numbers.
-
-    Raises:
-        ShrinkError: a parameter or buffer does; it is named.
-    """
-    for name, parameter in loaded.model.named_parameters():
-        check_finite(name, parameter)
-    for name, buffer in loaded.model.named_buffers():
-        if buffer.isnan().any():  # infinities may be masks
-            check_finite(name, buffer)
-
-
-def observe(loaded: LoadedModel, found: Survey, data: FeatureSet) -> Activations:
+def observe(loaded: LoadedModel, found: Survey[Site], data: FeatureSet) -> Activations:
     """Pass every utterance of `data`, with its text, through all of the model, and watch."""
     return collect(loaded.model, found.sites, lambda: _run_all(loaded, data.heard()))
 
@@ -150,7 +161,7 @@ def decode_alone(loaded: LoadedModel, data: FeatureSet) -> None:
 
 
 def cost_model(
-    model: torch.nn.Module, found: Survey, activations: Activations, data: FeatureSet
+    model: torch.nn.Module, found: Survey[Site], activations: Activations, data: FeatureSet
 ) -> CostModel:
     """Prices of a model whose weights are used as `activations` says."""
     return CostModel(
@@ -158,14 +169,3 @@ def cost_model(
         {name: parameter.numel() for name, parameter in model.named_parameters()},
         {name: uses / data.audio_s for name, uses in activations.uses.items()},
     )
-
-
-def model_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over the names and values (as float32) of a state dict, in its order."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        # One type: ESPnet's GlobalMVN turns its statistics from float64 to float32 at first use.
-        values = tensor.detach().to("cpu", torch.float32).contiguous()
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
-from espnet_shrink.errors import ShrinkError
-from espnet_shrink.layers import (
-    LowRankConv,
-    LowRankEmbedding,
-    LowRankGRU,
-    LowRankGRUCell,
-    LowRankLinear,
-    LowRankLSTM,
-    LowRankLSTMCell,
-)
+from espnet_shrink.methods.lowrank.kinds import is_low_rank, layer_kind
 from espnet_shrink.methods.lowrank.owners import (
     dense_names,
-    is_low_rank,
     keepers,
     share,
     shared_names,
@@ -30,19 +19,6 @@ from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan
 
 Factors = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-
-ONE_MATRIX: dict[type[nn.Module], Any] = {
-    nn.Linear: LowRankLinear,
-    nn.Conv1d: LowRankConv,
-    nn.Conv2d: LowRankConv,
-    nn.Embedding: LowRankEmbedding,
-}
-MANY_MATRICES: dict[type[nn.Module], Any] = {
-    nn.LSTM: LowRankLSTM,
-    nn.LSTMCell: LowRankLSTMCell,
-    nn.GRU: LowRankGRU,
-    nn.GRUCell: LowRankGRUCell,
-}
 
 
 def factorise(model: nn.Module, plan: Plan, factors: Factors) -> None:
@@ -96,12 +72,15 @@ def low_rank_twin(module: nn.Module, factors: Factors) -> nn.Module:
         module: dense.
         factors: its own names of weights -> (U: (out, r), V: (r, in)).
     """
+    kind = layer_kind(module)
+    if kind is None:
+        raise TypeError(f"no low-rank layer for {type(module).__name__}")
     ranks = {name: U.shape[1] for name, (U, _) in factors.items()}
-    for kind, twin in MANY_MATRICES.items():
-        if type(module) is kind:
-            return twin.from_dense(module, ranks, factors)  # type: ignore[no-any-return]
-    twin = next(twin for kind, twin in ONE_MATRIX.items() if isinstance(module, kind))
-    return twin.from_dense(module, ranks["weight"], factors["weight"])  # type: ignore[no-any-return]
+    if set(kind.matrices) == {"weight"}:
+        twin: nn.Module = kind.twin.from_dense(module, ranks["weight"], factors["weight"])
+    else:
+        twin = kind.twin.from_dense(module, ranks, factors)
+    return twin
 
 
 def _replace(model: nn.Module, twin_of: Callable[[nn.Module], nn.Module | None]) -> None:
@@ -126,25 +105,12 @@ def _freeze_alike(module: nn.Module, twin: nn.Module) -> None:
             getattr(*place).requires_grad_(trains)
 
 
-def adapter_conf(plan: Plan, base_hash: str) -> dict[str, Any]:
-    """The `adapter_conf` of a compressed model's config.yaml: its whole plan."""
-    return {"base_hash": base_hash, "ranks": dict(plan.ranks)}
-
-
-def build_from_conf(model: nn.Module, conf: Mapping[str, Any]) -> None:
-    """Give a freshly built model the shapes that `adapter_conf` asks for.
-
-    The values are left to the checkpoint: at this point the weights are random.
+def build(model: nn.Module, plan: Plan) -> None:
+    """Give a freshly built model the shapes of `plan`: its factors are zero.
 
     Raises:
-        ShrinkError: keys missing or unknown, or a plan that does not fit the model.
+        ShrinkError: a plan that does not fit the model.
     """
-    if set(conf) != {"base_hash", "ranks"} or not isinstance(conf["ranks"], dict):
-        raise ShrinkError(
-            "adapter_conf of `adapter: espnet_shrink` needs exactly base_hash and ranks, "
-            f"but has {', '.join(sorted(map(str, conf))) or 'nothing'}"
-        )
-    plan = Plan(conf["ranks"])
     sites = {site.name: site for site in survey(model).sites}
     plan.check(sites.values())
     parameters = dict(model.named_parameters())

@@ -8,13 +8,9 @@ all arrive at this matrix; the loss is the root of the sum of the dropped square
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-
-from espnet_shrink.errors import ShrinkError, working_on
-from espnet_shrink.plan import Plan, Site
 
 # Share of the mean variance added to S, so that unseen input directions stay defined.
 RIDGE = 1e-4
@@ -71,49 +67,3 @@ def decompose(weight: torch.Tensor, moment: torch.Tensor | None = None) -> Decom
     return Decomposition(
         (P * root).to(weight.dtype), (root[:, None] * V).to(weight.dtype), D.to(torch.float32)
     )
-
-
-def decompose_sites(
-    weights: Mapping[str, torch.Tensor],
-    sites: Sequence[Site],
-    moments: Mapping[str, torch.Tensor] | None,
-) -> dict[str, Decomposition]:
-    """Decompose every site, whitened by its entry of `moments`.
-
-    Plain without: `moments` is None, the data never reached the site, or it is only looked up.
-
-    Raises:
-        ShrinkError: a weight or moment is not finite, or cannot be decomposed; the site is named.
-    """
-    found = {}
-    for site in sites:
-        check_finite(site.name, weights[site.name])
-        moment = None if moments is None else moments.get(site.name)
-        if moment is not None and not moment.isfinite().all():
-            raise ShrinkError(
-                f"what {site.name} was given is not finite: the model computes infinities or no "
-                "numbers from this data"
-            )
-        with working_on(f"decomposing {site.name}"):
-            found[site.name] = decompose(weights[site.name].reshape(site.shape), moment)
-    return found
-
-
-def check_finite(name: str, weight: torch.Tensor) -> None:
-    """Refuse a weight that holds infinities or no numbers.
-
-    Raises:
-        ShrinkError: it does; its name is told.
-    """
-    if not weight.isfinite().all():
-        raise ShrinkError(
-            f"{name} holds values that are not finite: the training diverged, "
-            "take an earlier checkpoint"
-        )
-
-
-def factors_of(
-    plan: Plan, decompositions: Mapping[str, Decomposition]
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """The factors of every factorised site of `plan`."""
-    return {name: decompositions[name].factors(r) for name, r in plan.factored.items()}

@@ -10,19 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_shrink.methods.lowrank.kinds import Form, kind_of_site, recurs
 from espnet_shrink.methods.lowrank.measured import Measured
-from espnet_shrink.methods.lowrank.timing import is_recurrent, measure
-from espnet_shrink.plan import (
-    DENSE,
-    Plan,
-    Rank,
-    Site,
-)
-from espnet_shrink.plan.cost import CostModel
+from espnet_shrink.methods.lowrank.site import Rank
+from espnet_shrink.methods.lowrank.timing import measure
+from espnet_shrink.plan import DENSE, CostModel, Decision, Plan
 
 MOST_ROWS = 2048  # measured of a product: from there on a row takes the same
 MOST_FRAMES = 256  # of a recurrence
-LOOK_UPS = "embedding"
 
 Calls = Mapping[int, float]
 """Input vectors at a time -> how often a matrix meets so many."""
@@ -48,11 +43,11 @@ class Curve:
             return self.dense
         return float(np.interp(int(rank), self.ranks, self.factored))
 
-    def break_even(self, site: Site) -> int:
+    def break_even(self, site: Decision) -> int:
         """The largest rank at which `site` is both smaller and faster than dense; 0: none is."""
         if not self.dense and not any(self.factored):
-            return site.largest_useful_rank
-        low, high = 0, site.largest_useful_rank
+            return site.largest_useful
+        low, high = 0, site.largest_useful
         while low < high:  # time rises with the rank
             middle = (low + high + 1) // 2
             faster = self.seconds(middle) < self.dense
@@ -74,11 +69,11 @@ class LatencyTable:
     def __init__(self, folder: Path | None = None) -> None:
         self.kept = Measured(folder)
 
-    def curve(self, site: Site, calls: Calls) -> Curve:
+    def curve(self, site: Decision, calls: Calls) -> Curve:
         """Of all calls of a site; looking rows of a table up counts as nothing."""
-        most = MOST_FRAMES if is_recurrent(site) else MOST_ROWS
+        most = MOST_FRAMES if recurs(site.kind) else MOST_ROWS
         often: dict[int, float] = defaultdict(float)  # rows that are measured -> calls
-        for rows, count in ({} if site.kind == LOOK_UPS else calls).items():
+        for rows, count in ({} if kind_of_site(site.kind).form is Form.TABLE else calls).items():
             for measured_rows, share in _between(rows, most).items():
                 often[measured_rows] += share * count
         points = [(self._measured(site, rows), count) for rows, count in often.items()]
@@ -88,7 +83,7 @@ class LatencyTable:
             [sum(count * times[rank] for times, count in points) for rank in ranks],
         )  # fmt: skip
 
-    def _measured(self, site: Site, rows: int) -> Mapping[Rank, float]:
+    def _measured(self, site: Decision, rows: int) -> Mapping[Rank, float]:
         found = self.kept.get(
             f"{site.kind} {site.shape[0]}x{site.shape[1]} {rows}", lambda: dict(measure(site, rows))
         )
@@ -125,13 +120,14 @@ class Latency:
 
     def rtf(self, plan: Plan) -> float:
         """Real-time factor of greedy decoding, one recording at a time on one thread."""
-        return self.rest_rtf + sum(self.site_rtf(s, plan.ranks[s.name]) for s in self.prices.sites)
+        sites = self.prices.sites
+        return self.rest_rtf + sum(self.site_rtf(s, plan.amounts[s.name]) for s in sites)
 
-    def site_rtf(self, site: Site, rank: Rank) -> float:
+    def site_rtf(self, site: Decision, rank: Rank) -> float:
         """What a site adds to the real-time factor."""
         return self._curves[site.name].seconds(rank)
 
-    def break_even(self, site: Site) -> int:
+    def break_even(self, site: Decision) -> int:
         """As Curve.break_even; the largest useful rank of a site that is never used."""
         return self._curves[site.name].break_even(site)
 

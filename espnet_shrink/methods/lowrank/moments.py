@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from espnet_shrink.layers import is_pointwise
-from espnet_shrink.methods.lowrank.owners import is_low_rank, join
+from espnet_shrink.methods.lowrank.kinds import is_low_rank
+from espnet_shrink.methods.lowrank.owners import join
 from espnet_shrink.methods.lowrank.unroll import (
     frames_of,
     hidden_before,
     initial_state,
     layer_outputs,
 )
-from espnet_shrink.plan import Site
+from espnet_shrink.plan import Decision
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Activations:
     calls: dict[str, Counter[int]] = field(default_factory=dict)
 
 
-def collect(model: nn.Module, sites: Sequence[Site], run: Callable[[], None]) -> Activations:
+def collect(model: nn.Module, sites: Sequence[Decision], run: Callable[[], None]) -> Activations:
     """Run `run()`, which must call `model` on one utterance at a time, and watch its inputs.
 
     A weight that several modules share meets the inputs of all of them.

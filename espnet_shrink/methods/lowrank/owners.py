@@ -6,23 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from espnet_shrink.layers import (
-    LowRankConv,
-    LowRankEmbedding,
-    LowRankGRU,
-    LowRankGRUCell,
-    LowRankLinear,
-    LowRankLSTM,
-    LowRankLSTMCell,
-)
-
-PAIRS = (LowRankLinear, LowRankConv)  # U and V are modules; elsewhere they are parameters
-BY_NAME = (LowRankLSTM, LowRankLSTMCell, LowRankGRU, LowRankGRUCell, LowRankEmbedding)
-
-
-def is_low_rank(module: torch.nn.Module) -> bool:
-    """Whether `module` is one of ours."""
-    return isinstance(module, PAIRS + BY_NAME)
+from espnet_shrink.methods.lowrank.kinds import IN_MODULES, IN_PARAMETERS, is_low_rank
 
 
 def walk(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -41,19 +25,19 @@ def walk(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
 
 def dense_names(module: torch.nn.Module) -> list[str]:
     """Names of a module's own parameters, as they are when it is dense."""
-    if isinstance(module, PAIRS):
+    if isinstance(module, IN_MODULES):
         return ["weight"] if module.bias is None else ["weight", "bias"]
     names = [name for name, _ in module.named_parameters("", False, remove_duplicate=False)]
-    factored = list(module.ranks) if isinstance(module, BY_NAME) else []
+    factored = list(module.ranks) if isinstance(module, IN_PARAMETERS) else []
     return factored + [name for name in names if not name.endswith(("_U", "_V")) or not factored]
 
 
 def keepers(module: torch.nn.Module, name: str) -> list[tuple[torch.nn.Module, str]]:
     """Module and name of the parameter that is `name` when dense; two, U's and V's, if factored."""
-    if isinstance(module, PAIRS):
+    if isinstance(module, IN_MODULES):
         U, V = module.U, module.V
         return [(U, "weight"), (V, "weight")] if name == "weight" else [(U, name)]
-    if isinstance(module, BY_NAME) and name in module.ranks:
+    if isinstance(module, IN_PARAMETERS) and name in module.ranks:
         return [(module, f"{name}_U"), (module, f"{name}_V")]
     return [(module, name)]
 

@@ -10,7 +10,7 @@ from torch import nn
 from espnet_shrink.methods.lowrank.build import low_rank_twin
 from espnet_shrink.methods.lowrank.decompose import Decomposition
 from espnet_shrink.methods.lowrank.owners import shared_names, walk
-from espnet_shrink.plan import DENSE, Plan, Rank
+from espnet_shrink.plan import DENSE, Amount, Plan
 
 
 @dataclass
@@ -23,7 +23,7 @@ class _Owner:
     dense: nn.Module
     paths: list[str] = field(default_factory=list)
     sites: dict[str, str] = field(default_factory=dict)  # own name of a weight -> site
-    ranks: dict[str, Rank] | None = None
+    ranks: dict[str, Amount] | None = None
 
 
 class Replanner:

@@ -8,34 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from espnet_shrink.layers import is_plain_embedding, is_pointwise
-from espnet_shrink.methods.lowrank.owners import is_low_rank, join, walk
+from espnet_shrink.methods.lowrank.kinds import SiteKind, is_low_rank, matrices
+from espnet_shrink.methods.lowrank.owners import join, walk
 from espnet_shrink.methods.lowrank.reasons import reason_of
-from espnet_shrink.plan import Site
+from espnet_shrink.methods.lowrank.site import Site
+from espnet_shrink.plan import Survey, Uncompressed, Why
 
 # A looked-up table saves no time when it is factorised, so it must be worth its errors in size.
 LEAST_EMBEDDING_SHARE = 0.05
-
-# Subclasses of torch.nn.Linear that only cast; by name, as their packages may not be there.
-PLAIN_LINEARS = {"whisper.model.Linear"}
-
-
-@dataclass(frozen=True)
-class Uncompressed:
-    """A parameter that no plan decides on, and why."""
-
-    name: str
-    params: int
-    reason: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Survey:
-    """All parameters of a model, each either a site or named with a reason."""
-
-    sites: list[Site]
-    uncompressed: list[Uncompressed]
 
 
 @dataclass(frozen=True)
@@ -44,10 +24,10 @@ class _Owner:
 
     name: str
     module: nn.Module
-    kind: str | None
+    kind: SiteKind | None
 
 
-def survey(model: nn.Module) -> Survey:
+def survey(model: nn.Module) -> Survey[Site]:
     """List the sites of `model`, in the order of its modules, and everything else by name.
 
     Matrices of Linear, LSTM, GRU, their cells, pointwise convolutions and large embeddings are
@@ -56,7 +36,7 @@ def survey(model: nn.Module) -> Survey:
     """
     owners: dict[int, list[_Owner]] = {}
     for path, module in walk(model):
-        kinds = _matrices(module)
+        kinds = matrices(module)
         for name, parameter in module.named_parameters("", is_low_rank(module), False):
             owner = _Owner(join(path, name), module, kinds.get(name))
             owners.setdefault(id(parameter), []).append(owner)
@@ -64,50 +44,21 @@ def survey(model: nn.Module) -> Survey:
     sites, uncompressed = [], []
     for name, parameter in model.named_parameters():
         own = owners[id(parameter)]
-        reason = _reason(parameter, own, total)
-        if reason is None:
+        left = _reason(parameter, own, total)
+        if left is None:
             sites.append(Site(name, _shape(parameter), _kind(own)))
         else:
-            shape = tuple(parameter.shape)
-            uncompressed.append(Uncompressed(name, parameter.numel(), reason, shape))
+            why, reason = left
+            uncompressed.append(
+                Uncompressed(name, parameter.numel(), reason, tuple(parameter.shape), why)
+            )
     return Survey(sites, uncompressed)
 
 
-def describe(found: Survey) -> list[str]:
-    """One line for every parameter, vectors aside, that stays as it is: what it is, and why."""
-    return [
-        f"{u.name} ({'x'.join(map(str, u.shape))}, {u.params:,} params): {u.reason}"
-        for u in found.uncompressed
-        if len(u.shape) > 1
-    ]
-
-
-def _matrices(module: nn.Module) -> dict[str, str]:
-    """The kind of every matrix of `module` that can be factorised, by its name there."""
-    # Exact types: a subclass may use its weight in ways of its own.
-    kind = type(module)
-    if kind is nn.Linear or f"{kind.__module__}.{kind.__qualname__}" in PLAIN_LINEARS:
-        return {"weight": "linear"}
-    if kind in (nn.LSTM, nn.GRU) and not module.proj_size:
-        name = "lstm" if kind is nn.LSTM else "gru"
-        parts = {"weight_ih": f"{name}_input", "weight_hh": f"{name}_recurrent"}
-        names = [name for name, _ in module.named_parameters()]
-        return {name: parts[name[:9]] for name in names if name[:9] in parts}
-    if kind is nn.LSTMCell:
-        return {"weight_ih": "cell_input", "weight_hh": "cell_recurrent"}
-    if kind is nn.GRUCell:
-        return {"weight_ih": "gru_cell_input", "weight_hh": "gru_cell_recurrent"}
-    if kind in (nn.Conv1d, nn.Conv2d) and is_pointwise(module):
-        return {"weight": "pointwise_conv"}
-    if kind is nn.Embedding and is_plain_embedding(module):
-        return {"weight": "embedding"}
-    return {}
-
-
-def _kind(owners: Sequence[_Owner]) -> str:
+def _kind(owners: Sequence[_Owner]) -> SiteKind:
     """What the matrix is for: a table that is also multiplied with counts as the product."""
-    kinds = [str(owner.kind) for owner in owners]
-    return next((kind for kind in kinds if kind != "embedding"), "embedding")
+    kinds = [owner.kind for owner in owners if owner.kind is not None]
+    return next((k for k in kinds if k is not SiteKind.EMBEDDING), SiteKind.EMBEDDING)
 
 
 def _shape(parameter: torch.Tensor) -> tuple[int, int]:
@@ -115,22 +66,27 @@ def _shape(parameter: torch.Tensor) -> tuple[int, int]:
     return parameter.shape[0], parameter.shape[1]
 
 
-def _reason(parameter: torch.Tensor, owners: Sequence[_Owner], total: int) -> str | None:
+def _reason(
+    parameter: torch.Tensor, owners: Sequence[_Owner], total: int
+) -> tuple[Why, str] | None:
     if parameter.dim() < 2:
-        return "a vector (bias, norm or gain)"
+        return Why.VECTOR, "a vector (bias, norm or gain)"
     if any(is_low_rank(owner.module) for owner in owners):
-        return "in a low-rank layer already: fold it first"
+        return Why.COMPRESSED, "in a low-rank layer already: fold it first"
     if any(owner.name.startswith("frontend.") for owner in owners):
-        return "part of the frontend: frontends are left alone"
+        return Why.FRONTEND, "part of the frontend: frontends are left alone"
     for owner in owners:
         if owner.kind is None:
             reason = reason_of(owner.name, owner.module)
-            return reason if owner is owners[0] else f"tied to {owner.name}: {reason}"
-    if _kind(owners) == "embedding" and parameter.numel() < LEAST_EMBEDDING_SHARE * total:
-        return (
+            if owner is owners[0]:
+                return Why.NO_LAYER, reason
+            return Why.TIED, f"tied to {owner.name}: {reason}"
+    kind = _kind(owners)
+    if kind is SiteKind.EMBEDDING and parameter.numel() < LEAST_EMBEDDING_SHARE * total:
+        return Why.LOOK_UP, (
             f"embedding of less than {LEAST_EMBEDDING_SHARE:.0%} of the parameters: "
             "a table look-up, no time to save"
         )
-    if Site("", _shape(parameter), "").largest_useful_rank < 1:
-        return "too small: no rank below break-even"
+    if Site("", _shape(parameter), kind).largest_useful_rank < 1:
+        return Why.TOO_SMALL, "too small: no rank below break-even"
     return None

@@ -5,22 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from espnet_shrink.layers import (
-    LowRankConv,
-    LowRankGRU,
-    LowRankGRUCell,
-    LowRankLinear,
-    LowRankLSTM,
-    LowRankLSTMCell,
-)
-from espnet_shrink.plan import DENSE, Rank, Site
+from espnet_shrink.layers import LowRankConv, LowRankLinear
+from espnet_shrink.methods.lowrank.kinds import Form, LayerKind, kind_of_site, recurs
+from espnet_shrink.methods.lowrank.site import Rank
+from espnet_shrink.plan import DENSE, Decision
 
 INPUT_SIZE = 8  # of a layer whose recurrence is timed: its input matrix costs next to nothing
 RANKS = 7  # measured of a matrix
@@ -30,17 +24,6 @@ LONGEST_S = 1.0  # of all turns, but for the fewest that there must be
 FEWEST_TURNS = 3
 
 Call = Callable[[], object]
-LAYERS: dict[str, Any] = {
-    "lstm": (nn.LSTM, LowRankLSTM),
-    "gru": (nn.GRU, LowRankGRU),
-    "cell": (nn.LSTMCell, LowRankLSTMCell),
-    "gru_cell": (nn.GRUCell, LowRankGRUCell),
-}
-
-
-def is_recurrent(site: Site) -> bool:
-    """Whether its rows go through one after the other."""
-    return site.kind in ("lstm_recurrent", "gru_recurrent")
 
 
 @contextlib.contextmanager
@@ -55,13 +38,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def measure(site: Site, rows: int) -> dict[Rank, float]:
+def measure(site: Decision, rows: int) -> dict[Rank, float]:
     """Rank -> seconds of one call with `rows` input vectors; ranks ascend, and so do seconds.
 
     What runs is what would in a model: a layer, or its factored twin. Matrices of a recurrent
     layer are timed apart, as what they add to it.
     """
-    top = max(site.largest_useful_rank, 1)
+    top = max(site.largest_useful, 1)
     ranks: list[Rank] = sorted({round(float(r)) for r in np.geomspace(min(4, top), top, RANKS)})
     with one_thread():
         pairs = [_calls(site, rows, rank) for rank in [DENSE, *ranks]]
@@ -79,43 +62,44 @@ def measure(site: Site, rows: int) -> dict[Rank, float]:
 SMALLEST_S = 1e-7  # a difference of two measured times may come out below zero
 
 
-def _calls(site: Site, rows: int, rank: Rank) -> tuple[Call, Call | None]:
+def _calls(site: Decision, rows: int, rank: Rank) -> tuple[Call, Call | None]:
     """A call with the matrix and, where that does more, the same without."""
     out, width = site.shape
-    layer, _, matrix = site.kind.rpartition("_")
-    if layer not in LAYERS:
-        return (_pointwise if site.kind == "pointwise_conv" else _linear)(site, rows, rank), None
-    if "cell" in layer:
-        gates = 3 if layer.startswith("gru") else 4
-        x = torch.randn(rows, width if matrix == "input" else INPUT_SIZE)
-        if matrix == "recurrent":
-            return _cell(layer, x, width, {"weight_hh": rank}), None
-        small = torch.randn(rows, INPUT_SIZE)
-        return (
-            _cell(layer, x, out // gates, {"weight_ih": rank}),
-            # Of the same kind, dense: a factored cell takes another way through.
-            _cell(layer, small, out // gates, {} if rank == DENSE else {"weight_ih": 1}),
-        )
-    if matrix == "recurrent":
-        return _recurrence(layer, rows, width, rank), None
-    return _product(site, rows, rank), None
+    layer = kind_of_site(site.kind)
+    if layer.form is Form.CHANNELS:
+        return _pointwise(site, rows, rank), None
+    if layer.form is Form.SEQUENCE:
+        if recurs(site.kind):
+            return _recurrence(layer, rows, width, rank), None
+        return _product(site, rows, rank), None
+    if layer.form is not Form.CELL:
+        return _linear(site, rows, rank), None
+    if layer.matrices["weight_hh"] == site.kind:
+        x = torch.randn(rows, INPUT_SIZE)
+        return _cell(layer, x, width, {"weight_hh": rank}), None
+    x, small = torch.randn(rows, width), torch.randn(rows, INPUT_SIZE)
+    return (
+        _cell(layer, x, out // layer.gates, {"weight_ih": rank}),
+        # Of the same kind, dense: a factored cell takes another way through.
+        _cell(layer, small, out // layer.gates, {} if rank == DENSE else {"weight_ih": 1}),
+    )
 
 
-def _linear(site: Site, rows: int, rank: Rank) -> Call:
+def _linear(site: Decision, rows: int, rank: Rank) -> Call:
     out, width = site.shape
     x = torch.randn(1, rows, width)
     module = nn.Linear(width, out) if rank == DENSE else LowRankLinear(width, out, int(rank))
     return lambda: module(x)
 
 
-def _pointwise(site: Site, rows: int, rank: Rank) -> Call:
+def _pointwise(site: Decision, rows: int, rank: Rank) -> Call:
     out, width = site.shape
     x, dense = torch.randn(1, width, rows), nn.Conv1d(width, out, 1)
     module = dense if rank == DENSE else LowRankConv.from_dense(dense, int(rank))
     return lambda: module(x)
 
 
-def _product(site: Site, rows: int, rank: Rank) -> Call:
+def _product(site: Decision, rows: int, rank: Rank) -> Call:
     """A product within a layer."""
     out, width = site.shape
     x = torch.randn(rows, width)
@@ -126,24 +110,22 @@ def _product(site: Site, rows: int, rank: Rank) -> Call:
     return lambda: F.linear(F.linear(x, v), u)
 
 
-def _recurrence(layer: str, rows: int, hidden: int, rank: Rank) -> Call:
-    dense, low_rank = LAYERS[layer]
+def _recurrence(layer: LayerKind, rows: int, hidden: int, rank: Rank) -> Call:
     x = torch.randn(rows, 1, INPUT_SIZE)
     if rank == DENSE:
-        module = dense(INPUT_SIZE, hidden)
+        module = layer.dense(INPUT_SIZE, hidden)
     else:
-        module = low_rank(INPUT_SIZE, hidden, ranks={"weight_hh_l0": int(rank)})
+        module = layer.twin(INPUT_SIZE, hidden, ranks={"weight_hh_l0": int(rank)})
     return lambda: module(x)
 
 
-def _cell(layer: str, x: torch.Tensor, hidden: int, ranks: dict[str, Rank]) -> Call:
-    dense, low_rank = LAYERS[layer]
+def _cell(layer: LayerKind, x: torch.Tensor, hidden: int, ranks: dict[str, Rank]) -> Call:
     factored = {name: int(rank) for name, rank in ranks.items() if rank != DENSE}
-    module = (low_rank if factored else dense)(x.size(1), hidden, **(
+    module = (layer.twin if factored else layer.dense)(x.size(1), hidden, **(
         {"ranks": factored} if factored else {}
     ))  # fmt: skip
     state = torch.zeros(len(x), hidden)
-    given = state if layer.startswith("gru") else (state, state)
+    given = (state, state) if layer.dense is nn.LSTMCell else state
     return lambda: module(x, given)
 
 

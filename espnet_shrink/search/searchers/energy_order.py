@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from espnet_shrink.plan import Plan, Rank
+from espnet_shrink.plan import Amount, Plan
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, next_rank
 from espnet_shrink.search.settings import SearchSettings
@@ -18,7 +18,7 @@ def energy_order(problem: Problem) -> Plan:
     A component of site i is worth its share of the site's energy, and costs out + in parameters.
     """
     sites = {site.name: site for site in problem.sites}
-    ranks: dict[str, Rank] = {name: problem.range(site)[0] for name, site in sites.items()}
+    ranks: dict[str, Amount] = {name: problem.range(site)[0] for name, site in sites.items()}
     # Not negative: a problem whose smallest plan is over the budget cannot be made.
     left = problem.site_budget - problem.least
     spare_rtf = problem.spare_rtf(Plan(ranks))
@@ -26,7 +26,7 @@ def energy_order(problem: Problem) -> Plan:
     def gain(name: str, rank: int) -> float:
         """Of the next component; those of a multiple are worth as much as their first."""
         energies = problem.energies[name]
-        return float(energies[rank] / max(energies.sum(), 1e-30) / sum(sites[name].shape))
+        return float(energies[rank] / max(energies.sum(), 1e-30) / sites[name].price)
 
     heap = [(-gain(n, rank), n, rank) for n, rank in ranks.items() if isinstance(rank, int)]
     heapq.heapify(heap)

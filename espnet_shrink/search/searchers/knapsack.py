@@ -12,9 +12,9 @@ from scipy.sparse import block_diag, coo_array
 
 from espnet_shrink.plan import (
     DENSE,
+    Amount,
+    Decision,
     Plan,
-    Rank,
-    Site,
 )
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, clipped
@@ -67,20 +67,20 @@ def knapsack(problem: Problem, found: Scan) -> Plan:
     )
 
 
-def _ranks(problem: Problem, site: Site) -> list[Rank]:
+def _ranks(problem: Problem, site: Decision) -> list[Amount]:
     lowest, highest = problem.range(site)
     if lowest == DENSE:
         return [DENSE]
     top = problem.largest_rank(site) if highest == DENSE else int(highest)
     steps = np.geomspace(int(lowest), top, 60)
-    ranks: list[Rank] = sorted(
+    ranks: list[Amount] = sorted(
         {clipped(problem, site, round(float(step))) for step in steps}, key=site.params_at
     )
     ranks = [rank for rank in ranks if rank != DENSE]
     return [*ranks, DENSE] if highest == DENSE else ranks
 
 
-def _losses(problem: Problem, site: Site, ranks: list[Rank], found: Scan) -> np.ndarray:
+def _losses(problem: Problem, site: Decision, ranks: list[Amount], found: Scan) -> np.ndarray:
     sizes = np.log([site.params_at(rank) for rank in ranks])
     measured = np.log([site.params_at(rank) for rank in found.ranks[site.name]])
     energies = problem.energies[site.name]

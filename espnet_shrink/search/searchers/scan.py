@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from espnet_shrink.plan import (
+    Amount,
+    Decision,
     Plan,
-    Rank,
-    Site,
     dense_plan,
 )
 from espnet_shrink.search.evaluate import Evaluator
@@ -20,7 +20,7 @@ from espnet_shrink.search.problem import Problem, clipped
 class Scan:
     """Errors by site, over its ranks in ascending order; the last is the highest of the range."""
 
-    ranks: dict[str, list[Rank]]
+    ranks: dict[str, list[Amount]]
     errors: dict[str, np.ndarray]
 
 
@@ -39,7 +39,7 @@ def scan(problem: Problem, evaluate: Evaluator, evaluations: int, source: str) -
     ladders = {site.name: _ladder(problem, site, levels) for site in problem.sites}
     plans = [Plan({**dense.ranks, n: rank}) for n, ladder in ladders.items() for rank in ladder]
     whole, *found = [trial.score.errors for trial in evaluate([dense, *plans], source)]
-    ranks: dict[str, list[Rank]] = {}
+    ranks: dict[str, list[Amount]] = {}
     errors: dict[str, np.ndarray] = {}
     for site in problem.sites:
         measured, highest = ladders[site.name], problem.range(site)[1]
@@ -51,8 +51,8 @@ def scan(problem: Problem, evaluate: Evaluator, evaluations: int, source: str) -
     return Scan(ranks, errors)
 
 
-def _ladder(problem: Problem, site: Site, levels: int) -> list[Rank]:
+def _ladder(problem: Problem, site: Decision, levels: int) -> list[Amount]:
     low, high = (site.params_at(rank) for rank in problem.range(site))
-    steps = np.geomspace(low, high, levels + 1)[:-1] / sum(site.shape)
+    steps = np.geomspace(low, high, levels + 1)[:-1] / site.price
     ladder = [clipped(problem, site, max(1, round(float(step)))) for step in steps]
     return sorted(set(ladder), key=site.params_at)

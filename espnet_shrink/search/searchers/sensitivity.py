@@ -44,5 +44,5 @@ def sensitivity(problem: Problem, found: Scan) -> Plan:
     plan = next(
         (p for p in map(plan_at, thresholds) if problem.feasible(p)), plan_at(thresholds[-1])
     )
-    sizes = [site.params_at(plan.ranks[site.name]) for site in problem.sites]
+    sizes = [site.params_at(plan.amounts[site.name]) for site in problem.sites]
     return fit_to_budget(problem, np.log(sizes))

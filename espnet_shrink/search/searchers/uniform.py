@@ -12,9 +12,7 @@ def uniform(problem: Problem) -> Plan:
     """The uniform plan."""
 
     def plan_at(fraction: float) -> Plan:
-        return Plan(
-            {s.name: clipped(problem, s, int(fraction * s.full_rank)) for s in problem.sites}
-        )
+        return Plan({s.name: clipped(problem, s, int(fraction * s.full)) for s in problem.sites})
 
     return largest_within_budget(problem, plan_at)
 

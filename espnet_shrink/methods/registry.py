@@ -1,0 +1,29 @@
+"""The compression methods there are: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from espnet_shrink.errors import ShrinkError
+from espnet_shrink.methods.base import Method
+from espnet_shrink.plan import LOWRANK
+
+
+def _low_rank() -> Method:
+    from espnet_shrink.methods.lowrank.method import LowRank
+
+    return LowRank()
+
+
+METHODS: dict[str, Callable[[], Method]] = {LOWRANK: _low_rank}
+
+
+def method_of(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        ShrinkError: there is none.
+    """
+    if name not in METHODS:
+        raise ShrinkError(f"unknown method {name}: choose of {', '.join(METHODS)}")
+    return METHODS[name]()
