@@ -25,7 +25,6 @@ from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.data.kaldi import write_folder
 from espnet_shrink.data.select import check_selection, expected_order, select
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.doubt import doubt
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.pipeline.opening import made_with
@@ -91,7 +90,7 @@ def make_proxy(
             texts = scorer.hypotheses()
             doubt(loaded, features, texts)
             some = _at_most(features, max(CANDIDATES, size), seed)
-            candidates = find_candidates(loaded, some, seed, method_of(compression))
+            candidates = find_candidates(loaded, some, seed, compression)
             chosen = [some.utterances[i] for i in select(method, candidates, size, seed)]
             write_folder(out, chosen)
             proxy = features.subset({u.name for u in chosen})

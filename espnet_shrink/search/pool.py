@@ -10,9 +10,10 @@ from tqdm import tqdm
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.data.select import Candidates
-from espnet_shrink.methods.base import Method, Prepared
+from espnet_shrink.methods.base import Prepared
+from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.plan import Plan
+from espnet_shrink.plan import LOWRANK, Plan
 from espnet_shrink.search.problem import Problem, fit_to_budget, log_sizes_of
 from espnet_shrink.search.searchers.energy_order import energy_order
 from espnet_shrink.search.settings import SearchSettings
@@ -26,12 +27,14 @@ SHARE = 0.7  # of the largest compression that the ranks allow
 ANALYSED = 100  # utterances whose inputs whiten the decompositions
 
 
-def find_candidates(loaded: LoadedModel, data: FeatureSet, seed: int, method: Method) -> Candidates:
+def find_candidates(
+    loaded: LoadedModel, data: FeatureSet, seed: int, method: str = LOWRANK
+) -> Candidates:
     """What a proxy set is chosen by: every utterance's errors, without a plan and with each."""
     some = np.random.default_rng(seed).permutation(len(data.utterances))[:ANALYSED]
     names = {data.utterances[i].name for i in some}
     settings = dataclasses.asdict(SearchSettings())
-    analysis = method.prepare(loaded, data.subset(names), None, settings)
+    analysis = method_of(method).prepare(loaded, data.subset(names), None, settings)
     plans, groups = sample_pool(analysis, seed)
     scorer = Scorer(loaded, data, analysis.compressor)
     return Candidates(

@@ -126,7 +126,7 @@ class SearchSpace:
         document = {
             "sites": {
                 site.name: {
-                    "kind": site.kind,
+                    "kind": str(site.kind),
                     "shape": list(site.shape),
                     "ranks": list(self.ranges[site.name]),
                 }
