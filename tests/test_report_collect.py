@@ -11,9 +11,8 @@ from test_espnet_checkpoints import Touch
 
 from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.compat.trainer import trained_epochs
-from espnet_shrink.core.files import read_yaml
-from espnet_shrink.export.folder import sha256
-from espnet_shrink.export.quantised import quantised_sizes
+from espnet_shrink.core.files import read_yaml, sha256
+from espnet_shrink.layers.quantised import quantised_sizes
 from espnet_shrink.report.results import load
 
 OUT = Path("small")

@@ -13,14 +13,13 @@ from typing import Any
 from espnet_shrink.compat.models import espnet_version, find_model, load_model
 from espnet_shrink.compat.references import ScoredTexts, scored_texts
 from espnet_shrink.compat.trainer import planned_epochs, trained_epochs
-from espnet_shrink.core.files import read_yaml
+from espnet_shrink.core.files import read_yaml, sha256
 from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.data.metric import Metric
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.export.folder import sha256
-from espnet_shrink.export.onnx_decode import read_rows
-from espnet_shrink.export.quantised import quantised_sizes
+from espnet_shrink.layers.quantised import quantised_sizes
 from espnet_shrink.report import results as schema
+from espnet_shrink.report.onnx_rows import read_rows
 from espnet_shrink.report.wer import bootstrap_interval, score
 from espnet_shrink.version import __version__
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from espnet_shrink.methods.lowrank.sites import Survey, describe
-from espnet_shrink.pipeline.inspection import (
+from espnet_shrink.report.inspection import (
     ENERGY_PERCENTS,
     Inspection,
     SiteRow,
