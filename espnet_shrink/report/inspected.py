@@ -11,7 +11,7 @@ from espnet_shrink.report.inspection import (
     SiteRow,
     Totals,
 )
-from espnet_shrink.report.tables import Table, aligned, shorten
+from espnet_shrink.report.layout import Table, aligned, shorten
 
 # Shorter than that, the names of two layers can become the same.
 SHORTEST_NAME = 44
