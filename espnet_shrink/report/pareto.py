@@ -15,7 +15,9 @@ from espnet_shrink.report.plots import (
     GREY,
     ORANGE,
     STYLE,
+    UNCOMPRESSED,
     WIDTH_INCHES,
+    label_points,
     params_axis,
     save,
 )
@@ -28,18 +30,27 @@ def plot_pareto(results: Results, path: str | os.PathLike[str]) -> None:
     with matplotlib.rc_context(STYLE):
         height = 4.3 * len(results.sets) + 0.5
         figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         panels = figure.subplots(len(results.sets), 1, squeeze=False)[:, 0]
         for axes, name in zip(panels, results.sets, strict=True):
             _panel(axes, results, name)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        figure.draw_without_rendering()  # places the axes, so that labels can be measured
+        names = [(results.baseline.params, UNCOMPRESSED, False)]
+        for size in results.sizes:
+            if size.final is not None:
+                text = f"target {size.name}\n{size.final.compression:.2f}×"
+                names.append((size.final.params, text, True))
+        for axes, name in zip(panels, results.sets, strict=True):
+            top = label_points(axes, names, canvas)
+            label = metric_label(results.metric)
+            axes.set_title(f"{results.corpus}, {name}: {label} against parameters", pad=top)
         save(figure, path)
 
 
 def _panel(axes: Axes, results: Results, name: str) -> None:
-    metric, label = results.metric, metric_label(results.metric)
-    before = results.baseline
+    metric, before = results.metric, results.baseline
     low, high = before.intervals(metric)[name]
     tops = [high]
     axes.axhspan(low, high, color=GREY, alpha=0.13, linewidth=0)
@@ -60,17 +71,12 @@ def _panel(axes: Axes, results: Results, name: str) -> None:
             markersize=8, capsize=4, linewidth=1.3, zorder=5,
             label="compressed" if len(points) == 1 else None,
         )  # fmt: skip
-        axes.annotate(
-            f"{final.compression:.1f}×", points[-1], xytext=(-9, 6), textcoords="offset points",
-            ha="right", fontsize=9, fontweight="bold", color=BLUE, zorder=6,
-        )  # fmt: skip
         tops.append(high)
     line = sorted(points)
     axes.plot([x for x, _ in line], [y for _, y in line], color=BLUE, alpha=0.35, zorder=2)
     axes.set_ylim(0, 1.1 * (max(tops) or 1))
     params_axis(axes, [before.params, *(results.final_of(size).params for size in made)])
-    axes.set_ylabel(f"{label} with 95 % intervals")
-    axes.set_title(f"{results.corpus}, {name}: {label} against parameters", pad=8)
+    axes.set_ylabel(f"{metric_label(metric)} with 95 % intervals")
 
 
 def _control(axes: Axes, results: Results, size: Size, name: str) -> float:
@@ -83,7 +89,7 @@ def _control(axes: Axes, results: Results, size: Size, name: str) -> float:
     axes.plot(ends, [value, value], color=ORANGE, linestyle=":", linewidth=1.1, zorder=2)
     axes.plot(
         ends[1], value, "D", color=ORANGE, markersize=6, zorder=3,
-        label="controls" if first else None,
+        label="control of each size, and its level at the model" if first else None,
     )  # fmt: skip
     axes.plot(ends[0], value, "_", color=ORANGE, markersize=16, markeredgewidth=2.2, zorder=3)
     return value

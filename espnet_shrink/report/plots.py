@@ -25,6 +25,7 @@ WIDTH_INCHES, DPI = 8.0, 150
 # Okabe & Ito's palette, made to be told apart by everyone.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 DENSE = "#C9CDD2"
+UNCOMPRESSED = "uncompressed\n1×"
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -53,7 +54,7 @@ def plot_wer(results: Results, path: str | os.PathLike[str]) -> None:
         rate = results.metric.upper()
         figure.draw_without_rendering()  # places the axes, so that labels can be measured
         for axes, name in zip(panels, results.sets, strict=True):
-            top = _label_points(axes, results, canvas)
+            top = _label_rounds(axes, results, canvas)
             axes.set_title(f"{results.corpus}, {name}: {rate} against parameters", pad=top)
         save(figure, path)
 
@@ -206,20 +207,30 @@ def _hollow_points(axes: Axes, results: Results, name: str, measured_top: float)
     return top
 
 
-def _label_points(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> float:
-    """Name the points above the panel, where no data is; return the height used, in points.
-
-    A label that would touch its neighbour goes one line of labels up.
-    """
-    names = [(results.baseline.params, "uncompressed\n1×", False)]
+def _label_rounds(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> float:
+    names = [(results.baseline.params, UNCOMPRESSED, False)]
     for r in results.smallest.accepted:
         final = r.round == results.final.round
         text = f"round {r.round}{', final' if final else ''}\n{r.compression:.1f}×"
         names.append((r.params, text, final))
+    return label_points(axes, names, canvas)
+
+
+def label_points(
+    axes: Axes, names: Sequence[tuple[int, str, bool]], canvas: FigureCanvasAgg
+) -> float:
+    """Name points above the panel, where no data is; return the height used, in points.
+
+    A label that would touch its neighbour goes one line of labels up. The axes must be in place:
+    labels are measured.
+
+    Args:
+        names: parameters, text of two lines, and whether it is bold.
+    """
     renderer = canvas.get_renderer()
     taken: list[Bbox] = []
     highest = 0
-    for params, text, final in sorted(names):
+    for params, text, bold in sorted(names):
         axes.axvline(params / 1e6, color=GREY, linestyle=":", linewidth=0.7, zorder=1)
         for offset in range(3, 3 + 24 * len(names), 24):
             label = axes.annotate(
@@ -230,7 +241,7 @@ def _label_points(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> floa
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
-                fontweight="bold" if final else "normal",
+                fontweight="bold" if bold else "normal",
             )
             box = label.get_window_extent(renderer).padded(4)
             if not any(box.overlaps(other) for other in taken):

@@ -16,16 +16,10 @@ UNSPACED_NOTE = (
 
 
 def verdicts(results: Results) -> list[str]:
-    """A paragraph for every size and set."""
-    return [
-        paragraph
-        for size in results.sizes
-        for paragraph in (
-            [_no_model(results, size)]
-            if size.final is None and len(results.sizes) > 1
-            else [verdict(results, name, size) for name in results.sets]
-        )
-    ]
+    """A paragraph for every size that has a model (or is the only one) and every set."""
+    several = len(results.sizes) > 1
+    sizes = [size for size in results.sizes if size.final is not None or not several]
+    return [verdict(results, name, size) for size in sizes for name in results.sets]
 
 
 def verdict(results: Results, name: str, size: Size | None = None) -> str:
@@ -58,13 +52,6 @@ def verdict(results: Results, name: str, size: Size | None = None) -> str:
     )
 
 
-def _no_model(results: Results, size: Size) -> str:
-    return (
-        f"{size.name}: there is no model, as no round kept its dev {results.metric.upper()} "
-        f"within the limit (rounds tried: {len(size.rounds)})."
-    )
-
-
 def notes(results: Results) -> list[str]:
     """What a reader of the main table has to know."""
     return [
@@ -93,7 +80,10 @@ def _of_sizes(results: Results) -> list[str]:
     ]
     for size in results.sizes:
         if size.final is None:
-            said.append(f"{size.name} was not reached: no round was accepted.")
+            said.append(
+                f"{size.name} has no model: no round (of {len(size.rounds)}) kept its dev "
+                f"{results.metric.upper()} within the limit."
+            )
         elif size.reached is False:
-            said.append(f"{size.name} was not reached: {size.final.compression:.2f}x.")
+            said.append(f"{size.name} was not reached: it is {size.final.compression:.2f}x.")
     return said

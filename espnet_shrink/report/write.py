@@ -19,9 +19,9 @@ def write_report(results: Results, out: Path) -> str:
     save(results, out / "results.json")
     write_text(out / "RESULTS.md", results_md(results))
     page = report_html(results, out)
-    models = [out / exp for _, exp in final_models(results)]
+    models = ", ".join(str(out / exp) for _, exp in final_models(results)) or "none"
     return (
         f"{results_text(results)}\n"
         f"report: {page}, {out / 'RESULTS.md'}, {out / 'results.json'}\n"
-        f"{'model: ' if len(results.sizes) == 1 else 'models:'} {', '.join(map(str, models))}"
+        f"{'model: ' if len(results.sizes) == 1 else 'models:'} {models}"
     )
