@@ -184,5 +184,5 @@ def test_help_of_a_verb_says_what_it_does(shrink, verb, words):
 
 def test_results_are_valid_json_of_the_sets_that_were_decoded(finished):
     results = json.loads((OUT / "results.json").read_text())
-    assert results["version"] == 1 and results["seed"] == SEARCH["seed"]
-    assert list(results["baseline"]["wer"]) == ["test"] and SETS["test"] == 6
+    assert results["version"] == 2 and results["seed"] == SEARCH["seed"]
+    assert list(results["baseline"]["scores"]["wer"]) == ["test"] and SETS["test"] == 6

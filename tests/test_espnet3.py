@@ -214,7 +214,8 @@ def test_the_report_decodes_every_model(recipe3):
     assert stages("shrink_report", *with_configs, "--inference_config", "conf/inference.yaml") == 0
     results = yaml.safe_load((OUT / "results.json").read_text())
     assert results["baseline"]["epochs"] == 4
-    assert results["final"]["round"] == 1 and results["final"]["rtf"]["test"] > 0
+    (size,) = results["sizes"]
+    assert size["final"]["round"] == 1 and size["final"]["rtf"]["test"] > 0
     references = [
         [line.partition(" ")[2] for line in path.read_text().splitlines()]
         for path in (OUT / "references/test/text", Path("dump/raw/test/text"))

@@ -21,9 +21,10 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.build import plan_of
 from espnet_shrink.methods.lowrank.site import Site
 from espnet_shrink.methods.lowrank.sites import survey
-from espnet_shrink.pipeline.inspection import energy_rank, inspect_model, spectrum
+from espnet_shrink.pipeline.inspection import inspect_model, spectrum
 from espnet_shrink.plan import DENSE, Plan, dense_plan
 from espnet_shrink.report.inspected import inspection_text
+from espnet_shrink.report.inspection import energy_rank
 from espnet_shrink.report.spectra import plot_spectra
 
 

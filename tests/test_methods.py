@@ -69,13 +69,14 @@ def test_steps_of_several_methods_are_read_and_bad_ones_refused():
     assert steps_of(adapter_conf(plan, "hash")) == [Step("lowrank", plan)]
     assert steps_of(adapter_conf(plan, "hash", "toy")) == [Step("toy", plan)]
     assert adapter_conf(plan, "hash") == {"base_hash": "hash", "ranks": {"a": 3, "b": DENSE}}
-    both = {
-        "base_hash": "h",
-        "steps": [{"ranks": {"a": 1}}, {"method": "toy", "amounts": {"a": 2}}],
-    }
+    steps = [{"ranks": {"a": 1}}, {"method": "toy", "amounts": {"a": 2}}]
+    both = {"base_hash": "h", "steps": steps}
     assert [step.method for step in steps_of(both)] == ["lowrank", "toy"]
-    for bad in ({}, {"ranks": {}}, {"base_hash": "h", "steps": {}}, {"base_hash": "h", "steps": [1]},
-                {"base_hash": "h", "steps": [{"method": "toy"}]}, {"base_hash": "h", "ranks": 3}):  # fmt: skip
+    half = {"method": "toy"}
+    for bad in (
+        {}, {"ranks": {}}, {"base_hash": "h", "ranks": 3}, {"base_hash": "h", "steps": {}},
+        {"base_hash": "h", "steps": [1]}, {"base_hash": "h", "steps": [half]},
+    ):  # fmt: skip
         with pytest.raises(ShrinkError, match="adapter_conf"):
             steps_of(bad)
 

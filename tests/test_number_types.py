@@ -12,7 +12,7 @@ from conftest import ROUNDS, SEARCH
 from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.core.checkpoints import stored_like
 from espnet_shrink.core.files import read_yaml
-from espnet_shrink.export.quantised import quantised_sizes
+from espnet_shrink.layers.quantised import quantised_sizes
 
 
 def halve(path: Path, dtype: torch.dtype) -> None:

@@ -15,8 +15,8 @@ from test_run_sh import EGS, ENVIRONMENT
 from toy import close
 
 from espnet_shrink.data.kaldi import read_folder
-from espnet_shrink.export.quantised import INFERENCE_ARGS, quantise, quantised_sizes
 from espnet_shrink.layers import LowRankLSTM
+from espnet_shrink.layers.quantised import INFERENCE_ARGS, quantise, quantised_sizes
 
 SCALE_BYTES = 16
 INT8 = {"quantize_asr_model": True, "quantize_modules": ["Linear", "LSTM"]}

@@ -11,9 +11,8 @@ from test_espnet_checkpoints import Touch
 
 from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.compat.trainer import trained_epochs
-from espnet_shrink.core.files import read_yaml
-from espnet_shrink.export.folder import sha256
-from espnet_shrink.export.quantised import quantised_sizes
+from espnet_shrink.core.files import read_yaml, sha256
+from espnet_shrink.layers.quantised import quantised_sizes
 from espnet_shrink.report.results import load
 
 OUT = Path("small")
@@ -53,7 +52,7 @@ def test_rounds_are_recorded_as_they_went(results):
         record = read_yaml(OUT / f"round{found.round}" / "round.yaml")
         assert found.ranks == record["ranks"]
         assert (found.params, found.compression) == (record["params"], record["compression"])
-        assert (found.dev_wer, found.dev_wer_limit) == (
+        assert (found.dev, found.dev_limit) == (
             record["dev"]["wer"], record["dev_wer_limit"],
         )  # fmt: skip
         assert found.epochs == ROUNDS["epochs" if found.round == 1 else "final_epochs"]
@@ -66,9 +65,9 @@ def test_a_round_decoded_before_its_retraining_shows_what_that_gained(finished, 
     shutil.copytree("small/control/decode", folder)
     assert shrink(*arguments("report")).status == 0
     first, second = load(OUT / "results.json").rounds
-    assert first.wer_before_retraining == {"test": pytest.approx(rate("small/control"))}
+    assert first.before_retraining == {"test": pytest.approx(rate("small/control"))}
     assert first.wer == {"test": pytest.approx(rate("small/round1"))}
-    assert second.wer_before_retraining == {}
+    assert second.before_retraining == {}
 
 
 def test_the_quantised_final_model_has_a_row_once_it_is_decoded(finished, shrink, results):

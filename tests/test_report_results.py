@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.report.documents import results_md, results_text
 from espnet_shrink.report.page import report_html
 from espnet_shrink.report.plots import plot_ranks, plot_wer
-from espnet_shrink.report.results import Uncompressed, load, save
-from espnet_shrink.report.tables import results_md, results_text, verdict
+from espnet_shrink.report.results import LeftOut as Uncompressed
+from espnet_shrink.report.results import load, save
+from espnet_shrink.report.verdicts import verdict
 
 
 def measured(params, wer):
@@ -49,7 +51,7 @@ def a_round(number, params, wer, sites, rank):
 
 
 def example(sites=3):
-    """A valid results.json as plain data: two rounds accepted, one rolled back between them."""
+    """A valid results.json of version 1: two rounds accepted, one rolled back between them."""
     rolled_back = a_round(2, 500_000, 9.0, sites, 16) | {"status": "rolled_back"}
     rolled_back |= {key: {} for key in ("wer", "cer", "rtf", "wer_interval", "cer_interval")}
     final = measured(800_000, 2.5) | {"compression": 5.0, "round": 3}
@@ -98,10 +100,15 @@ def loaded(tmp_path, data):
     return load(path)
 
 
+def with_final(results, **changes):
+    (size,) = results.sizes
+    return replace(results, sizes=[replace(size, final=replace(size.final, **changes))])
+
+
 def test_results_survive_the_file(tmp_path):
     results = loaded(tmp_path, example())
     save(results, tmp_path / "saved.json")
-    assert json.loads((tmp_path / "saved.json").read_text()) == example()
+    assert json.loads((tmp_path / "saved.json").read_text())["version"] == 2
     assert load(tmp_path / "saved.json") == results
 
 
@@ -114,8 +121,8 @@ def test_results_without_variants_are_read_as_before(tmp_path):
 
 def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
     results = loaded(tmp_path, example())
-    final = replace(results.final, params=np.int64(800_000), size_mib=np.float32(3.5))
-    save(replace(results, final=final), tmp_path / "saved.json")
+    save(with_final(results, params=np.int64(800_000), size_mib=np.float32(3.5)),
+         tmp_path / "saved.json")  # fmt: skip
     assert load(tmp_path / "saved.json").final.size_mib == 3.5
 
 
@@ -125,7 +132,7 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     save(results, path)
     before = path.read_bytes()
     with pytest.raises(ShrinkError, match="final.size_mib"):
-        save(replace(results, final=replace(results.final, size_mib=float("nan"))), path)
+        save(with_final(results, size_mib=float("nan")), path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["given.json", "saved.json"]
 
@@ -149,7 +156,7 @@ def put(data, keys, value):
 @pytest.mark.parametrize(
     ("keys", "value", "says"),
     [
-        (["version"], 2, "`version` is 2"),
+        (["version"], 3, "`version` is 3"),
         (["version"], KeyError, "version"),
         (["control"], KeyError, "control"),
         (["baseline", "params"], KeyError, "params"),
@@ -164,8 +171,8 @@ def put(data, keys, value):
         (["rounds", 0, "ranks", "encoder.layer1.weight"], 257, "encoder.layer1.weight"),
         (["rounds", 0, "ranks", "encoder.layer1.weight"], 0, "rounds[0].ranks"),
         (["rounds", 0, "full_ranks"], {}, "full_ranks"),
-        (["rounds", 2, "wer_interval", "test"], [1.0], "wer_interval"),
-        (["rounds", 2, "wer_interval", "test"], [3.0, 1.0], "wer_interval"),
+        (["rounds", 2, "wer_interval", "test"], [1.0], "rounds[2].scores[...][...].interval"),
+        (["rounds", 2, "wer_interval", "test"], [3.0, 1.0], "`interval` of `wer` of test"),
         (["rounds", 2, "wer"], {}, "rounds[2]"),
         (["final", "round"], 2, "final.round"),
         (["uncompressed", 0, "reason"], KeyError, "reason"),
@@ -175,7 +182,7 @@ def put(data, keys, value):
         (["variants", 0, "memory_mib"], KeyError, "memory_mib"),
         (["variants", 1, "size_mib"], -1, "variants[1].size_mib"),
         (["variants", 1, "cer"], {}, "cer"),
-        (["variants", 0, "wer_interval", "test"], [3.0, 1.0], "wer_interval"),
+        (["variants", 0, "wer_interval", "test"], [3.0, 1.0], "variants[0]"),
     ],
 )
 def test_malformed_results_are_one_line_naming_the_key(tmp_path, keys, value, says):
@@ -446,5 +453,5 @@ def test_where_cer_decides_nothing_is_called_wer(tmp_path):
     first = markdown_table(results_md(results), "CER, RTF")[0]
     assert first["CER % test [95 %]"] == "1.22 [0.97, 1.46] *" and first["RTF test"] == "-"
     del data["control"]["cer_interval"]
-    with pytest.raises(ShrinkError, match="`control` has no `cer_interval`"):
+    with pytest.raises(ShrinkError, match="control` has no interval of `cer`"):
         loaded(tmp_path, data)

@@ -59,14 +59,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _onnx(loaded: LoadedModel, args: argparse.Namespace) -> None:
-    from espnet_shrink.export.onnx_decode import decode_set
+    from espnet_shrink.export.onnx_decode import decode_exported
     from espnet_shrink.export.onnx_files import export_onnx
     from espnet_shrink.objectives.score import Score
 
     print(f"ONNX files: {_sizes(export_onnx(loaded, args.out, args.int8))}")
     if args.data is None:
         return
-    for name, row in decode_set(loaded, args.out, args.data, args.int8).items():
+    for name, row in decode_exported(loaded, args.out, args.data, args.int8).items():
         if args.data.name in row["wer"]:
             wer, cer, rtf = (row[key][args.data.name] for key in ("wer", "cer", "rtf"))
             score = Score(wer, cer, row["metric"])

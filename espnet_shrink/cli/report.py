@@ -30,11 +30,11 @@ def add(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    from espnet_shrink.report.collect import Sources, collect
+    from espnet_shrink.report.collect import Sources, collect, run_folders
     from espnet_shrink.report.write import write_report
 
     results = collect(
         Sources(args.exp, args.out, args.data_root, args.test_sets.split(), args.inference_tag,
-                args.corpus, args.command or [])
+                args.corpus, args.command or [], run_folders(args.out))
     )  # fmt: skip
     print(write_report(results, args.out))

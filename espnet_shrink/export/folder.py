@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_shrink.compat.models import LoadedModel
-from espnet_shrink.core.files import claim_folder, lock_folder
+from espnet_shrink.core.files import claim_folder, lock_folder, sha256
 from espnet_shrink.errors import ShrinkError
 
 
@@ -30,9 +29,3 @@ def export_folder(out: Path, loaded: LoadedModel, kind: str) -> Iterator[None]:
     with lock_folder(out):
         claim_folder(out, record)
         yield
-
-
-def sha256(path: Path) -> str:
-    """The digest by which an export is known to be of a checkpoint."""
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

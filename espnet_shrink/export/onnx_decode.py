@@ -13,27 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from espnet_shrink.compat.decoders import ctc
 from espnet_shrink.compat.encoder import encode
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.compat.text import Prompt, text_codec
-from espnet_shrink.core.files import read_yaml, write_text
+from espnet_shrink.core.files import read_yaml, sha256
 from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.export.folder import sha256
 from espnet_shrink.export.onnx_run import OnnxRecogniser, weights_in_memory_mib
 from espnet_shrink.objectives.greedy import views_of
+from espnet_shrink.report.onnx_rows import Rows, read_rows, write_rows
 from espnet_shrink.report.wer import bootstrap_interval, score
 
-RESULTS = "results.yaml"
-Rows = dict[str, dict[str, Any]]
-"""Name -> size_mib, memory_mib, metric, and wer, cer, rtf and both intervals by set."""
 
-
-def decode_set(loaded: LoadedModel, folder: Path, data: Path, int8: bool) -> Rows:
+def decode_exported(loaded: LoadedModel, folder: Path, data: Path, int8: bool) -> Rows:
     """Decode `data` with torch and with the files in `folder`, and note it in its results.yaml.
 
     The set is known by the name of its folder. Everything runs on one thread, and the features
@@ -56,28 +51,7 @@ def decode_set(loaded: LoadedModel, folder: Path, data: Path, int8: bool) -> Row
             measured = _measure(loaded, features, features_s, decode)
             for key, value in measured.items():
                 row.setdefault(key, {})[data.name] = value
-    document = {"sha256": digest, "rows": rows}
-    write_text(folder / RESULTS, yaml.safe_dump(document, sort_keys=False))
-    return rows
-
-
-def read_rows(folder: Path, digest: str) -> Rows:
-    """The rows that `decode_set` left in `folder`; none if it was never called.
-
-    Args:
-        digest: sha256 of the checkpoint that the files must be of.
-    Raises:
-        ShrinkError: the files were exported from another checkpoint, or are not ours.
-    """
-    if not (folder / RESULTS).exists():
-        return {}
-    document = read_yaml(folder / RESULTS)
-    if document.get("sha256") != digest:
-        raise ShrinkError(
-            f"{folder} was exported from another checkpoint than the one beside it: "
-            "delete it and export again"
-        )
-    rows: Rows = document["rows"]
+    write_rows(folder, digest, rows)
     return rows
 
 

@@ -17,10 +17,10 @@ import yaml
 
 from espnet_shrink.compat.graphs import Graph, graphs_of
 from espnet_shrink.compat.models import LoadedModel, espnet_version
-from espnet_shrink.core.files import write_atomically, write_text
+from espnet_shrink.core.files import sha256, write_atomically, write_text
 from espnet_shrink.data.features import sampling_rate_hz
 from espnet_shrink.errors import ShrinkError, working_on
-from espnet_shrink.export.folder import export_folder, sha256
+from espnet_shrink.export.folder import export_folder
 from espnet_shrink.version import __version__
 
 OPSET = 17
@@ -63,13 +63,13 @@ def export_onnx(loaded: LoadedModel, out: Path, int8: bool) -> list[Path]:
                     _check(graph, beside)
             written.append(path)
         if int8:
-            from espnet_shrink.export.onnx_int8 import quantise
+            from espnet_shrink.export.onnx_int8 import to_int8
 
             for path in list(written):
                 smaller = path.with_suffix(".int8.onnx")
                 if not smaller.exists():
                     with working_on(f"quantising {path}"):
-                        quantise(path, smaller)
+                        to_int8(path, smaller)
                 written.append(smaller)
         # Last: it marks an export as whole.
         if not (out / "meta.yaml").exists():

@@ -17,7 +17,7 @@ STORED = {"LSTM": (1, 2), "Conv": (1,)}
 SMALL = 256  # numbers; below, scales cost more than the weights
 
 
-def quantise(source: Path, target: Path) -> None:
+def to_int8(source: Path, target: Path) -> None:
     """Write the ONNX file `source` in 8 bits to `target`.
 
     MatMul, Gather (embeddings) and LSTMs that are not factorised go through

@@ -10,9 +10,9 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from espnet_shrink.methods.lowrank.site import Rank
-from espnet_shrink.report import tables
-from espnet_shrink.report.results import Results
+from espnet_shrink.plan import Amount
+from espnet_shrink.report import layout, tables, verdicts
+from espnet_shrink.report.results import Results, Size
 
 UNKNOWN_LICENSE = "unknown"
 
@@ -22,9 +22,9 @@ TEMPLATE = """\
 
 # {{ name }}
 
-{{ base.origin }}, made {{ '%.2f' | format(results.final.compression) }} times smaller by
+{{ base.origin }}, made {{ '%.2f' | format(final.compression) }} times smaller by
 low-rank factorisation with `espnet_shrink`: {{
-'{:,}'.format(results.final.params) }} of {{ '{:,}'.format(results.baseline.params) }} parameters.
+'{:,}'.format(final.params) }} of {{ '{:,}'.format(results.baseline.params) }} parameters.
 
 ## Use
 
@@ -94,14 +94,16 @@ class Base:
 
 def card(
     results: Results,
+    size: Size,
     base: Base,
-    ranks: Mapping[str, Rank],
+    ranks: Mapping[str, Amount],
     archive: str,
     inference: tuple[str, str],
 ) -> str:
-    """The card of the final model of `results`.
+    """The card of the final model of one of the sizes of `results`.
 
     Args:
+        size: whose model it is.
         ranks: site -> rank or "dense".
         archive: name of the packed file.
         inference: module in espnet2.bin and class that decode such a model.
@@ -118,12 +120,13 @@ def card(
         front_matter=yaml.safe_dump(front, sort_keys=False),
         name=Path(archive).stem,
         results=results,
+        final=results.final_of(size),
         base=base,
         ranks=ranks,
         factored=sum(rank != "dense" for rank in ranks.values()),
-        main=tables.markdown(tables.main_table(results, results.sets)),
-        notes=tables.notes(results),
-        verdicts=[tables.verdict(results, name) for name in results.sets],
+        main=layout.markdown(tables.main_table(results, results.sets)),
+        notes=verdicts.notes(results),
+        verdicts=[verdicts.verdict(results, name, size) for name in results.sets],
         archive=archive,
         inference=inference[0],
         inference_class=inference[1],

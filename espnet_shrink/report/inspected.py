@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from espnet_shrink.pipeline.inspection import (
+from espnet_shrink.plan import Survey, describe
+from espnet_shrink.report.inspection import (
     ENERGY_PERCENTS,
     Inspection,
     SiteRow,
     Totals,
 )
-from espnet_shrink.plan import Survey, describe
-from espnet_shrink.report.tables import Table, aligned, shorten
+from espnet_shrink.report.layout import Table, aligned, shorten
 
 # Shorter than that, the names of two layers can become the same.
 SHORTEST_NAME = 44

@@ -11,7 +11,10 @@ import jinja2
 from espnet_shrink.compat.criterion import model_name
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.core.files import write_text
-from espnet_shrink.report import plots, tables
+from espnet_shrink.report import tables, verdicts
+from espnet_shrink.report.documents import PARETO, final_models
+from espnet_shrink.report.pareto import plot_pareto
+from espnet_shrink.report.plots import plot_ranks, plot_wer
 from espnet_shrink.report.results import Results
 
 TEMPLATE = """\
@@ -30,7 +33,7 @@ TEMPLATE = """\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ results.corpus }}: {{ '%.2f' | format(results.final.compression) }}x smaller</title>
+<title>{{ results.corpus }}: {{ times }} times smaller</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px;
   margin: 2rem auto; padding: 0 1rem; }
@@ -49,21 +52,23 @@ summary { cursor: pointer; color: #0072B2; }
 </style>
 </head>
 <body>
-<h1>{{ results.corpus }}: {{ '%.2f' | format(results.final.compression) }} times smaller</h1>
+<h1>{{ results.corpus }}: {{ times }} times smaller</h1>
 {% for paragraph in verdicts %}<p>{{ paragraph }}</p>
 {% endfor -%}
 <h2>Results</h2>
 {{ table(main) }}
 <ul class="notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
-<p><img alt="{{ results.metric | upper }} against parameters by round"
-src="data:image/png;base64,{{ wer_png }}"></p>
+<p><img alt="{{ results.metric | upper }} against parameters"
+src="data:image/png;base64,{{ main_png }}"></p>
 {% if results.variants -%}
 <h2>The final model in other forms</h2>
 {{ table(variants) }}
 <p>{{ variants_note }}</p>
 {% endif -%}
 <h2>Load the final model</h2>
-<p>The folder is relative to that of results.json.</p>
+<p>Folders are relative to that of results.json
+{%- if results.sizes | length > 1 %}:{% for name, exp in models %}
+<br>{{ name }}: <code>{{ exp }}</code>{% endfor %}{% else %}.{% endif %}</p>
 <pre><code>import soundfile
 import espnet_shrink  # teaches ESPnet the compressed layers
 from espnet2.bin.asr_inference import Speech2Text
@@ -73,11 +78,11 @@ speech2text = Speech2Text(f"{exp}/config.yaml", f"{exp}/{{ model_file }}")
 speech, rate = soundfile.read("speech.wav")
 text, *_ = speech2text(speech)[0]
 print(text)</code></pre>
-{% if results.rounds -%}
+{% if rounds.rows -%}
 <h2>Rounds</h2>
 {{ table(rounds) }}
 <h2>Rank of each site</h2>
-<p><img alt="Rank kept at each site by round" src="data:image/png;base64,{{ ranks_png }}"></p>
+<p><img alt="Rank kept at each site" src="data:image/png;base64,{{ ranks_png }}"></p>
 <details><summary>Ranks as a table</summary>{{ table(ranks) }}</details>
 {% endif -%}
 {% if results.uncompressed -%}
@@ -96,27 +101,33 @@ print(text)</code></pre>
 
 
 def report_html(results: Results, out_dir: str | os.PathLike[str]) -> Path:
-    """Write `report.html` to `out_dir`, and beside it its plots `wer.png` and `ranks.png`.
+    """Write `report.html` to `out_dir`, and its plots: `wer.png` or `pareto.png`, and `ranks.png`.
 
     Returns:
         The path of the page, which holds the plots and needs no other file.
     """
     out = Path(out_dir)
-    plots.plot_wer(results, out / "wer.png")
-    plots.plot_ranks(results, out / "ranks.png")
+    several = len(results.sizes) > 1
+    main_png = out / (PARETO if several else "wer.png")
+    (plot_pareto if several else plot_wer)(results, main_png)
+    plot_ranks(results, out / "ranks.png")
+    models = [size.final for size in results.sizes if size.final is not None]
+    times = [f"{model.compression:.2f}" for model in models or [results.final]]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE).render(
         results=results,
-        verdicts=[tables.verdict(results, name) for name in results.sets],
+        times=" and ".join(filter(None, [", ".join(times[:-1]), times[-1]])),
+        verdicts=verdicts.verdicts(results),
         main=tables.main_table(results, results.sets),
-        notes=tables.notes(results),
+        notes=verdicts.notes(results),
         variants=tables.variants_table(results, results.sets),
-        variants_note=tables.VARIANTS_NOTE,
+        variants_note=verdicts.VARIANTS_NOTE,
         rounds=tables.rounds_table(results),
         ranks=tables.rank_table(results),
         uncompressed=tables.uncompressed_table(results),
-        wer_png=_base64(out / "wer.png"),
+        main_png=_base64(main_png),
         ranks_png=_base64(out / "ranks.png"),
+        models=final_models(results),
         exp=repr(results.final.exp),
         model_file=_model_file(out / results.final.exp),
     )

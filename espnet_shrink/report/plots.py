@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -15,19 +16,16 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from espnet_shrink.core.files import write_atomically
-from espnet_shrink.report.results import (
-    Results,
-    Round,
-    intervals,
-    rates,
-)
-from espnet_shrink.report.tables import round_name, shorten
+from espnet_shrink.report.layout import shorten
+from espnet_shrink.report.results import Results, RoundResult
+from espnet_shrink.report.tables import chosen_rounds, metric_label, round_name
 
 WIDTH_INCHES, DPI = 8.0, 150
 
 # Okabe & Ito's palette, made to be told apart by everyone.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 DENSE = "#C9CDD2"
+UNCOMPRESSED = "uncompressed\n1×"
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -43,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_wer(results: Results, path: str | os.PathLike[str]) -> None:
-    """Plot WER (or CER) against parameters by round, a panel per set, to the PNG file `path`."""
+    """Plot the deciding score against parameters by round of one size, a panel per set, as PNG."""
     with matplotlib.rc_context(STYLE):
         height = 4.3 * len(results.sets) + 0.5
         figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
@@ -56,15 +54,15 @@ def plot_wer(results: Results, path: str | os.PathLike[str]) -> None:
         rate = results.metric.upper()
         figure.draw_without_rendering()  # places the axes, so that labels can be measured
         for axes, name in zip(panels, results.sets, strict=True):
-            top = _label_points(axes, results, canvas)
+            top = _label_rounds(axes, results, canvas)
             axes.set_title(f"{results.corpus}, {name}: {rate} against parameters", pad=top)
-        _save(figure, path)
+        save(figure, path)
 
 
 def plot_ranks(results: Results, path: str | os.PathLike[str]) -> None:
-    """Plot the rank each accepted round kept at each site to the PNG file `path`."""
-    rounds = results.accepted
-    full_ranks = {site: full for r in rounds for site, full in r.full_ranks.items()}
+    """Plot the rank kept at each site, by accepted round or by size, to the PNG file `path`."""
+    rounds = _labelled_rounds(results)
+    full_ranks = {site: full for _, r in rounds for site, full in r.full_ranks.items()}
     sites = list(full_ranks)
     colours = [to_hex(c) for c in matplotlib.colormaps["viridis"](spread(len(rounds)))]
     bar = 0.8 / max(len(rounds), 1)
@@ -76,7 +74,7 @@ def plot_ranks(results: Results, path: str | os.PathLike[str]) -> None:
         axes = figure.subplots()
         for index in range(0, len(sites), 2):
             axes.axhspan(index - 0.5, index + 0.5, color="#F4F5F6", linewidth=0)
-        for index, (r, colour) in enumerate(zip(rounds, colours, strict=True)):
+        for index, ((_, r), colour) in enumerate(zip(rounds, colours, strict=True)):
             for row, site in enumerate(sites):
                 if site in r.ranks:
                     _rank_bar(axes, r, site, row + (index + 0.5) * bar - 0.4, bar, colour)
@@ -90,12 +88,19 @@ def plot_ranks(results: Results, path: str | os.PathLike[str]) -> None:
         axes.set_xlabel("rank kept, as a share of the full rank (number: the rank itself)")
         axes.set_title("Rank kept at each site", pad=8)
         legend = [
-            Patch(color=colour, label=f"{round_name(r)}, {r.compression:.1f}×")
-            for r, colour in zip(rounds, colours, strict=True)
+            Patch(color=colour, label=label)
+            for (label, _), colour in zip(rounds, colours, strict=True)
         ]
         legend.append(Patch(facecolor=DENSE, edgecolor=GREY, hatch="////", label="left dense"))
         figure.legend(handles=legend, loc="outside upper right", ncols=min(len(legend), 5))
-        _save(figure, path)
+        save(figure, path)
+
+
+def _labelled_rounds(results: Results) -> list[tuple[str, RoundResult]]:
+    if len(results.sizes) > 1:
+        return [(f"{r.compression:.1f}×", r) for _, r in chosen_rounds(results)]
+    accepted = results.smallest.accepted
+    return [(f"{round_name(r)}, {r.compression:.1f}×", r) for r in accepted]
 
 
 def _wer_panel(axes: Axes, results: Results, name: str) -> None:
@@ -105,17 +110,17 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
     tops = []
     metric = results.metric
     for label, system, colour, dashes in lines:
-        low, high = intervals(system, metric)[name]
+        low, high = system.intervals(metric)[name]
         axes.axhspan(low, high, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(
-            rates(system, metric)[name],
+            system.values(metric)[name],
             color=colour,
             linestyle=dashes,
             linewidth=1.4,
         )
         axes.plot(
             system.params / 1e6,
-            rates(system, metric)[name],
+            system.values(metric)[name],
             color=colour,
             linestyle=dashes,
             linewidth=1.4,
@@ -125,9 +130,9 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
             label=label,
         )
         tops.append(high)
-    for r in results.accepted:
-        low, high = intervals(r, metric)[name]
-        rate = rates(r, metric)[name]
+    for r in results.smallest.accepted:
+        low, high = r.intervals(metric)[name]
+        rate = r.values(metric)[name]
         axes.errorbar(
             r.params / 1e6,
             rate,
@@ -138,23 +143,28 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
             capsize=4,
             linewidth=1.3,
             zorder=3,
-            label="after retraining" if r is results.accepted[0] else None,
+            label="after retraining" if r is results.smallest.accepted[0] else None,
         )
         tops.append(high)
-    if results.accepted:
+    if results.smallest.accepted:
         axes.plot(
-            [r.params / 1e6 for r in results.accepted],
-            [rates(r, metric)[name] for r in results.accepted],
+            [r.params / 1e6 for r in results.smallest.accepted],
+            [r.values(metric)[name] for r in results.smallest.accepted],
             color=BLUE,
             alpha=0.35,
             zorder=2,
         )
     top = _hollow_points(axes, results, name, max(tops))
     axes.set_ylim(0, top)
-    everything = [results.baseline.params / 1e6, *(r.params / 1e6 for r in results.accepted)]
-    # Ratios count here, so equal ratios are equal distances; the margins hold the labels.
-    margin = max((max(everything) / min(everything)) ** 0.07, 1.1)
-    low, high = min(everything) / margin, max(everything) * margin
+    params_axis(axes, [results.baseline.params, *(r.params for r in results.smallest.accepted)])
+    axes.set_ylabel(f"{metric_label(metric)} with 95 % intervals")
+
+
+def params_axis(axes: Axes, params: Sequence[int]) -> None:
+    """Make x the parameters in millions: equal ratios are equal distances; margins hold labels."""
+    millions = [count / 1e6 for count in params]
+    margin = max((max(millions) / min(millions)) ** 0.07, 1.1)
+    low, high = min(millions) / margin, max(millions) * margin
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     fine = high / low < 20
@@ -163,7 +173,6 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_xlabel("parameters (millions, log scale)")
-    axes.set_ylabel(f"{metric.upper()} (%) with 95 % intervals")
 
 
 def _hollow_points(axes: Axes, results: Results, name: str, measured_top: float) -> float:
@@ -172,7 +181,7 @@ def _hollow_points(axes: Axes, results: Results, name: str, measured_top: float)
     Before retraining an error rate can be many times what it is after: a point past the axis is an
     arrow at its upper edge with the value beside it, so that the rest stays readable.
     """
-    before = [(r.params / 1e6, r.wer_before_retraining.get(name), r) for r in results.accepted]
+    before = [(r.params / 1e6, r.before_retraining.get(name), r) for r in results.smallest.accepted]
     points = [(x, y) for x, y, _ in before if y is not None]
     limit = 2.2 * (measured_top or 1)
     top = 1.2 * max([measured_top or 1, *(y for _, y in points if y <= limit)])
@@ -198,20 +207,30 @@ def _hollow_points(axes: Axes, results: Results, name: str, measured_top: float)
     return top
 
 
-def _label_points(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> float:
-    """Name the points above the panel, where no data is; return the height used, in points.
-
-    A label that would touch its neighbour goes one line of labels up.
-    """
-    names = [(results.baseline.params, "uncompressed\n1×", False)]
-    for r in results.accepted:
+def _label_rounds(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> float:
+    names = [(results.baseline.params, UNCOMPRESSED, False)]
+    for r in results.smallest.accepted:
         final = r.round == results.final.round
         text = f"round {r.round}{', final' if final else ''}\n{r.compression:.1f}×"
         names.append((r.params, text, final))
+    return label_points(axes, names, canvas)
+
+
+def label_points(
+    axes: Axes, names: Sequence[tuple[int, str, bool]], canvas: FigureCanvasAgg
+) -> float:
+    """Name points above the panel, where no data is; return the height used, in points.
+
+    A label that would touch its neighbour goes one line of labels up. The axes must be in place:
+    labels are measured.
+
+    Args:
+        names: parameters, text of two lines, and whether it is bold.
+    """
     renderer = canvas.get_renderer()
     taken: list[Bbox] = []
     highest = 0
-    for params, text, final in sorted(names):
+    for params, text, bold in sorted(names):
         axes.axvline(params / 1e6, color=GREY, linestyle=":", linewidth=0.7, zorder=1)
         for offset in range(3, 3 + 24 * len(names), 24):
             label = axes.annotate(
@@ -222,7 +241,7 @@ def _label_points(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> floa
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
-                fontweight="bold" if final else "normal",
+                fontweight="bold" if bold else "normal",
             )
             box = label.get_window_extent(renderer).padded(4)
             if not any(box.overlaps(other) for other in taken):
@@ -233,7 +252,7 @@ def _label_points(axes: Axes, results: Results, canvas: FigureCanvasAgg) -> floa
     return highest + 30
 
 
-def _rank_bar(axes: Axes, r: Round, site: str, y: float, height: float, colour: str) -> None:
+def _rank_bar(axes: Axes, r: RoundResult, site: str, y: float, height: float, colour: str) -> None:
     rank = r.ranks[site]
     dense = rank == "dense"
     share = 1.0 if rank == "dense" else rank / r.full_ranks[site]
@@ -254,6 +273,7 @@ def spread(count: int) -> list[float]:
     return [0.15 + 0.65 * index / max(count - 1, 1) for index in range(count)]
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a PNG file, whole or not at all."""
     with write_atomically(path) as beside:
         figure.savefig(beside, format="png")

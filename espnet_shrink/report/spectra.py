@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from espnet_shrink.core.files import write_atomically
-from espnet_shrink.pipeline.inspection import Inspection, SiteRow, kept_energy
+from espnet_shrink.report.inspection import Inspection, SiteRow, kept_energy
 from espnet_shrink.report.plots import (
     ORANGE,
     STYLE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnet_shrink.core.files import write_text
+from espnet_shrink.report.documents import final_models, results_md, results_text
 from espnet_shrink.report.page import report_html
 from espnet_shrink.report.results import Results, save
-from espnet_shrink.report.tables import results_md, results_text
 
 
 def write_report(results: Results, out: Path) -> str:
@@ -19,8 +19,9 @@ def write_report(results: Results, out: Path) -> str:
     save(results, out / "results.json")
     write_text(out / "RESULTS.md", results_md(results))
     page = report_html(results, out)
+    models = ", ".join(str(out / exp) for _, exp in final_models(results)) or "none"
     return (
         f"{results_text(results)}\n"
         f"report: {page}, {out / 'RESULTS.md'}, {out / 'results.json'}\n"
-        f"model:  {out / results.final.exp}"
+        f"{'model: ' if len(results.sizes) == 1 else 'models:'} {models}"
     )

@@ -1,0 +1,95 @@
+"""The plot of several sizes: what each costs in errors, against its parameters."""
+
+from __future__ import annotations
+
+import os
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from espnet_shrink.report.plots import (
+    BLUE,
+    DPI,
+    GREY,
+    ORANGE,
+    STYLE,
+    UNCOMPRESSED,
+    WIDTH_INCHES,
+    label_points,
+    params_axis,
+    save,
+)
+from espnet_shrink.report.results import Results, Size
+from espnet_shrink.report.tables import metric_label
+
+
+def plot_pareto(results: Results, path: str | os.PathLike[str]) -> None:
+    """Plot the deciding score against parameters by size, a panel per set, to the PNG `path`."""
+    with matplotlib.rc_context(STYLE):
+        height = 4.3 * len(results.sets) + 0.5
+        figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        panels = figure.subplots(len(results.sets), 1, squeeze=False)[:, 0]
+        for axes, name in zip(panels, results.sets, strict=True):
+            _panel(axes, results, name)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        figure.draw_without_rendering()  # places the axes, so that labels can be measured
+        names = [(results.baseline.params, UNCOMPRESSED, False)]
+        for size in results.sizes:
+            if size.final is not None:
+                text = f"target {size.name}\n{size.final.compression:.2f}×"
+                names.append((size.final.params, text, True))
+        for axes, name in zip(panels, results.sets, strict=True):
+            top = label_points(axes, names, canvas)
+            label = metric_label(results.metric)
+            axes.set_title(f"{results.corpus}, {name}: {label} against parameters", pad=top)
+        save(figure, path)
+
+
+def _panel(axes: Axes, results: Results, name: str) -> None:
+    metric, before = results.metric, results.baseline
+    low, high = before.intervals(metric)[name]
+    tops = [high]
+    axes.axhspan(low, high, color=GREY, alpha=0.13, linewidth=0)
+    axes.axhline(before.values(metric)[name], color=GREY, linestyle="--", linewidth=1.2)
+    axes.plot(
+        before.params / 1e6, before.values(metric)[name], "s", color=GREY, markersize=7, zorder=4,
+        label="baseline",
+    )  # fmt: skip
+    made = [size for size in results.sizes if size.final is not None]
+    tops += [_control(axes, results, size, name) for size in made]
+    points = []
+    for size in made:
+        final = results.final_of(size)
+        value, (low, high) = final.values(metric)[name], final.intervals(metric)[name]
+        points.append((final.params / 1e6, value))
+        axes.errorbar(
+            *points[-1], [[max(value - low, 0)], [max(high - value, 0)]], fmt="o", color=BLUE,
+            markersize=8, capsize=4, linewidth=1.3, zorder=5,
+            label="compressed" if len(points) == 1 else None,
+        )  # fmt: skip
+        tops.append(high)
+    line = sorted(points)
+    axes.plot([x for x, _ in line], [y for _, y in line], color=BLUE, alpha=0.35, zorder=2)
+    axes.set_ylim(0, 1.1 * (max(tops) or 1))
+    params_axis(axes, [before.params, *(results.final_of(size).params for size in made)])
+    axes.set_ylabel(f"{metric_label(metric)} with 95 % intervals")
+
+
+def _control(axes: Axes, results: Results, size: Size, name: str) -> float:
+    """Draw the control of `size` where it is, and its level up to the model; return its top."""
+    if size.control is None:
+        return 0.0
+    value = size.control.values(results.metric)[name]
+    ends = [results.final_of(size).params / 1e6, size.control.params / 1e6]
+    first = size is next(each for each in results.sizes if each.control is not None)
+    axes.plot(ends, [value, value], color=ORANGE, linestyle=":", linewidth=1.1, zorder=2)
+    axes.plot(
+        ends[1], value, "D", color=ORANGE, markersize=6, zorder=3,
+        label="control of each size, and its level at the model" if first else None,
+    )  # fmt: skip
+    axes.plot(ends[0], value, "_", color=ORANGE, markersize=16, markeredgewidth=2.2, zorder=3)
+    return value
