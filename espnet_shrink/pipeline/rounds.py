@@ -62,8 +62,9 @@ from espnet_shrink.plan.cost import Cost, CostModel
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.workers import check_workers
-from espnet_shrink.training.espnet2 import Retrain, leave_untrained
+from espnet_shrink.training.espnet2 import leave_untrained
 from espnet_shrink.training.espnet2 import retrain as retrain_in_espnet2
+from espnet_shrink.training.request import Retrain, TrainingRequest
 from espnet_shrink.training.retraining import Retraining
 from espnet_shrink.training.trained import is_trained
 
@@ -432,9 +433,9 @@ class _Rounds:
             stored = stored_like(state, self.baseline.checkpoint)
             leave_untrained(self.base_config, stored, folder, changes)
         else:
-            self.retrain(
-                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes
-            )
+            self.retrain(TrainingRequest(
+                self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes,
+            ))  # fmt: skip
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel) -> Score:
@@ -457,10 +458,10 @@ class _Rounds:
             return
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
         assert self.retrain is not None and self.rate is not None
-        self.retrain(
+        self.retrain(TrainingRequest(
             self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
             self._train_keys(),
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 def _name(dtype: torch.dtype) -> str:

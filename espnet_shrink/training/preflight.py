@@ -25,6 +25,7 @@ from espnet_shrink.data.training_data import TrainingData, check_there, training
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.training.espnet2 import retraining_config
+from espnet_shrink.training.request import TrainingRequest
 
 
 def check_retraining(
@@ -58,10 +59,11 @@ def check_retraining(
     base, task = read_yaml(loaded.config), loaded.task
     with tempfile.TemporaryDirectory() as scratch, _random_state():
         keys = data.write(Path(scratch))
-        config = retraining_config(
-            base, out / "round1", settings.final_epochs, rate.value, ngpu, keys
-        )
-        try_training(task, parse_training(task, config), loaded.model)
+        request = TrainingRequest(
+            base, loaded.model.state_dict(), out / "round1", settings.final_epochs, rate.value,
+            ngpu, keys,
+        )  # fmt: skip
+        try_training(task, parse_training(task, retraining_config(request)), loaded.model)
     left_out = unknown_options(task, training_config(base, keys))
     if left_out:
         tqdm.write(
