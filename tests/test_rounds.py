@@ -219,9 +219,10 @@ def test_a_frontend_that_is_trained_along_counts_in_every_round(baseline, shrink
     assert shrink(*arguments("proxy")).status == 0
     dev = extract(baseline, "dump/raw/dev")
 
-    def retrain_frontend(config, state, exp, epochs, factor, ngpu, extra):
-        flipped = state["frontend.logmel.melmat"].flip(1)
-        leave_untrained(config, {**state, "frontend.logmel.melmat": flipped}, exp, extra)
+    def retrain_frontend(request):
+        flipped = request.state["frontend.logmel.melmat"].flip(1)
+        state = {**request.state, "frontend.logmel.melmat": flipped}
+        leave_untrained(request.base_config, state, request.exp, request.changes)
 
     settings = RoundsSettings(target=1.5, control=False, wer_limit_absolute=1000.0)
     search = SearchSettings(searcher="uniform", min_rank=1)

@@ -18,6 +18,7 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
 from espnet_shrink.training.espnet2 import run_trainer
+from espnet_shrink.training.extras import write_extras
 from espnet_shrink.training.request import INIT, TrainingRequest
 from espnet_shrink.training.trained import is_trained, mark_trained
 
@@ -41,8 +42,10 @@ def retrain(training: Mapping[str, Any], request: TrainingRequest) -> None:
     if not (exp / INIT).exists():
         write_checkpoint(exp / INIT, request.state)
     write_text(exp / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    extras = write_extras(exp, request.extras)
     command = [sys.executable, "-m", "espnet_shrink.run", "--debug"]
     command += ["-m", "espnet_shrink.espnet3.train", str(exp / CONFIG)]
+    command += [] if extras is None else [str(extras)]
     run_trainer(command, exp, epochs, torch.cuda.device_count())
     _write_best(exp, config["best_model_criterion"][0][0].replace("/", "."))
     mark_trained(exp, epochs, request.state)

@@ -64,6 +64,7 @@ from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.workers import check_workers
 from espnet_shrink.training.espnet2 import leave_untrained
 from espnet_shrink.training.espnet2 import retrain as retrain_in_espnet2
+from espnet_shrink.training.extras.distil import teacher_extra
 from espnet_shrink.training.request import Retrain, TrainingRequest
 from espnet_shrink.training.retraining import Retraining
 from espnet_shrink.training.trained import is_trained
@@ -197,6 +198,7 @@ class _Rounds:
         self.base_hash = model_hash(baseline.model)
         self.base_config = read_yaml(baseline.config)
         self.rate = None if retrain is None else settings.start_rate(baseline.config)
+        self.extras = {} if retrain is None else teacher_extra(settings.distil, baseline)
         self.proxy_folder, self.data = proxy_folder, data
         self.sites = survey(baseline.model).sites
         self.full = sum(p.numel() for p in baseline.model.parameters())
@@ -435,6 +437,7 @@ class _Rounds:
         else:
             self.retrain(TrainingRequest(
                 self.base_config, state, folder, epochs, self.rate.value, self.ngpu, changes,
+                self.extras,
             ))  # fmt: skip
         return read_yaml(before)
 
@@ -460,7 +463,7 @@ class _Rounds:
         assert self.retrain is not None and self.rate is not None
         self.retrain(TrainingRequest(
             self.base_config, state, self.out / "control", epochs, self.rate.value, self.ngpu,
-            self._train_keys(),
+            self._train_keys(), self.extras if self.settings.distil.control else {},
         ))  # fmt: skip
 
 

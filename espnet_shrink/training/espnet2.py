@@ -28,6 +28,7 @@ from espnet_shrink.compat.trainer import (
 from espnet_shrink.core.checkpoints import write_checkpoint
 from espnet_shrink.core.files import write_text
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.training.extras import write_extras
 from espnet_shrink.training.request import INIT, TrainingRequest
 from espnet_shrink.training.trained import is_trained, mark_trained
 
@@ -53,7 +54,9 @@ def retrain(request: TrainingRequest) -> None:
     check_data_lists(config)
     known = exp / "train.yaml"
     write_text(known, yaml.safe_dump(config, sort_keys=False))
-    run_trainer(train_command(task_of(request.base_config, exp), known), exp, epochs, request.ngpu)
+    extras = write_extras(exp, request.extras)
+    command = train_command(task_of(request.base_config, exp), known, extras)
+    run_trainer(command, exp, epochs, request.ngpu)
     find_model(exp)  # the trainer may end well and leave no model
     mark_trained(exp, epochs, request.state)
 
@@ -62,8 +65,14 @@ def retraining_config(request: TrainingRequest) -> dict[str, Any]:
     """The config that `retrain` gives ESPnet's trainer.
 
     Raises:
-        ShrinkError: `request.changes` has a key that is set here.
+        ShrinkError: `request.changes` has a key that is set here; extras on several GPUs.
     """
+    if request.extras and request.ngpu > 1:
+        # ESPnet starts a process for every GPU, in which nothing of ours would ride along.
+        raise ShrinkError(
+            f"--ngpu {request.ngpu}: a {next(iter(request.extras))} rides along on one GPU: give "
+            "--ngpu 1, or leave distil out of the rounds preset"
+        )
     base, changes = request.base_config, request.changes
     set_here = {
         "output_dir": str(request.exp),
