@@ -47,6 +47,7 @@ from espnet_shrink.report.wer import (
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.training.espnet2 import retrain, run_trainer
 from espnet_shrink.training.learning_rate import start_rate
+from espnet_shrink.training.request import TrainingRequest
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -104,7 +105,7 @@ def trained_on(exp: Path, folder: Path, epochs: int, learning_rate_factor: float
     """The model of `exp`, trained on in `folder`."""
     config, checkpoint = find_model(exp)
     rate = start_rate(config, 0.0, learning_rate_factor, {}).value
-    retrain(read_yaml(config), read_checkpoint(checkpoint), folder, epochs, rate, 0, {})
+    retrain(TrainingRequest(read_yaml(config), read_checkpoint(checkpoint), folder, epochs, rate))
     return folder
 
 

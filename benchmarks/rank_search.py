@@ -56,6 +56,7 @@ from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 from espnet_shrink.search.space import full_space
 from espnet_shrink.training.espnet2 import retrain
 from espnet_shrink.training.learning_rate import start_rate
+from espnet_shrink.training.request import TrainingRequest
 
 FURTHER_EPOCHS, FURTHER_RATE = 8, 0.5  # times the learning rate of the training before
 RETRAIN_EPOCHS, RETRAIN_RATE = 2, 0.1  # times that again
@@ -77,7 +78,8 @@ def converged(exp: Path, folder: Path) -> None:
     """Train the model of `exp` further."""
     start = open_baseline(exp)
     rate = start_rate(start.config, 0.0, FURTHER_RATE, {}).value
-    retrain(read_yaml(start.config), start.model.state_dict(), folder, FURTHER_EPOCHS, rate, 0, {})
+    state = start.model.state_dict()
+    retrain(TrainingRequest(read_yaml(start.config), state, folder, FURTHER_EPOCHS, rate))
 
 
 class Bench:

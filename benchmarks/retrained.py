@@ -13,6 +13,7 @@ from espnet_shrink.methods.adapter import adapter_conf
 from espnet_shrink.methods.lowrank.build import plan_of
 from espnet_shrink.training.espnet2 import retrain
 from espnet_shrink.training.learning_rate import start_rate
+from espnet_shrink.training.request import TrainingRequest
 
 
 def retrained(
@@ -33,5 +34,6 @@ def retrained(
         **adapter_config(adapter_conf(plan_of(small.model), model_hash(base.model))),
     }
     rate = start_rate(base.config, 0.0, learning_rate_factor, {}).value
-    retrain(read_yaml(base.config), small.model.state_dict(), folder, epochs, rate, 0, changes)
+    state = small.model.state_dict()
+    retrain(TrainingRequest(read_yaml(base.config), state, folder, epochs, rate, changes=changes))
     return load_model(*find_model(folder))

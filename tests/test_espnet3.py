@@ -16,6 +16,7 @@ from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.build import fold, plan_of
+from espnet_shrink.training.request import TrainingRequest
 
 NEEDS = ["espnet3.contract", "lightning", "distributed", "dask_jobqueue"]
 pytestmark = pytest.mark.skipif(
@@ -278,8 +279,10 @@ def test_what_espnet3_cannot_retrain_is_refused_before_training(
     from espnet_shrink.espnet3.retrain import retrain
 
     with pytest.raises(ShrinkError, match=message):
-        retrain({**TRAINING, "exp_tag": "x", "exp_dir": "x", key: value}, {}, {}, tmp_path / "new",
-                1, 0.5, 0, {})  # fmt: skip
+        retrain(
+            {**TRAINING, "exp_tag": "x", "exp_dir": "x", key: value},
+            TrainingRequest({}, {}, tmp_path / "new", 1, 0.5),
+        )
 
 
 def test_the_shipped_config_says_only_what_is_other_than_the_defaults():

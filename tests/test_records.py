@@ -14,7 +14,7 @@ from conftest import SEARCH, arguments, made_once, one_core, run_cli, tree
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.data.digest import data_digest
 from espnet_shrink.objectives.score import Scorer
-from espnet_shrink.training.espnet2 import INIT
+from espnet_shrink.training.request import INIT
 
 DEV = Path("dump/raw/dev")
 COMPRESS = ["compress", "exp/asr", "--data", DEV, "--target", "1.5x", "--out", "out",

@@ -26,6 +26,7 @@ from espnet_shrink.pipeline.rounds import RoundsSettings, next_goal, run_rounds
 from espnet_shrink.plan import Plan
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.training.espnet2 import leave_untrained, retrain
+from espnet_shrink.training.request import TrainingRequest
 
 OUT = Path("small")
 
@@ -218,9 +219,10 @@ def test_a_frontend_that_is_trained_along_counts_in_every_round(baseline, shrink
     assert shrink(*arguments("proxy")).status == 0
     dev = extract(baseline, "dump/raw/dev")
 
-    def retrain_frontend(config, state, exp, epochs, factor, ngpu, extra):
-        flipped = state["frontend.logmel.melmat"].flip(1)
-        leave_untrained(config, {**state, "frontend.logmel.melmat": flipped}, exp, extra)
+    def retrain_frontend(request):
+        flipped = request.state["frontend.logmel.melmat"].flip(1)
+        state = {**request.state, "frontend.logmel.melmat": flipped}
+        leave_untrained(request.base_config, state, request.exp, request.changes)
 
     settings = RoundsSettings(target=1.5, control=False, wer_limit_absolute=1000.0)
     search = SearchSettings(searcher="uniform", min_rank=1)
@@ -265,7 +267,7 @@ def test_a_failed_training_names_its_log_and_its_last_line(recipe):
     state = open_baseline("exp/asr").model.state_dict()
     config = {**read_yaml("exp/asr/config.yaml"), "optim": "no_such_optimizer"}
     with pytest.raises(ShrinkError, match=r"training in new failed \(.+\): see new/train.log"):
-        retrain(config, state, Path("new"), 1, 0.5, 0, {})
+        retrain(TrainingRequest(config, state, Path("new"), 1, 0.5))
     assert "no_such_optimizer" in Path("new/train.log").read_text()
     assert not Path("new/.trained").exists()
 
@@ -288,7 +290,9 @@ def test_a_training_whose_disk_is_full_says_so_and_goes_on_when_there_is_space(r
         "from espnet_shrink.pipeline.stages import open_baseline\n"
         "from espnet_shrink.training.espnet2 import retrain\n"
         "state = open_baseline('exp/asr').model.state_dict()\n"
-        "retrain(read_yaml('exp/asr/config.yaml'), state, Path('new'), 1, 0.5, 0, {})\n"
+        "from espnet_shrink.training.request import TrainingRequest\n"
+        "config = read_yaml('exp/asr/config.yaml')\n"
+        "retrain(TrainingRequest(config, state, Path('new'), 1, 0.5))\n"
     )
     size = 2 * Path("exp/asr/valid.acc.ave.pth").stat().st_size + 2**16
     script = f"""

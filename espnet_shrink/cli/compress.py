@@ -15,8 +15,8 @@ from espnet_shrink.cli.verb import (
     add_out,
     add_presets,
     add_seed,
-    add_target,
     add_verb,
+    compressions,
     rounds_settings,
 )
 from espnet_shrink.errors import ShrinkError
@@ -28,12 +28,17 @@ def add(verbs: Verbs) -> None:
         verbs, "compress", run, "make any trained model smaller, by one command",
         "exp/asr --data dump/raw/dev --train dump/raw/train --target 5x --out asr_5x",
         "exp/asr --data dump/raw/dev --target 2x --no-retrain --out asr_2x",
+        "espnet/TAG --data dump/raw/dev --train dump/raw/train --target 2x,3x,5x --out sizes",
     )  # fmt: skip
     add_model(verb)
     verb.add_argument("--data", type=Path, required=True, help="dev set, a Kaldi-style folder")
     add_out(verb)
     add_asked(verb)
-    add_target(verb)
+    verb.add_argument(
+        "--target", type=compressions, metavar="N[x],...",
+        help="compression to reach, all parameters before / after, such as 5x; several, such as "
+        "2x,3x,5x, give a model each; by default that of the rounds preset (5x)",
+    )  # fmt: skip
     verb.add_argument(
         "--train",
         type=Path,
@@ -55,15 +60,18 @@ def run(args: argparse.Namespace) -> None:
 
     if args.no_retrain and args.train is not None:
         raise ShrinkError("--train gives data to retrain on, --no-retrain forbids it: give one")
-    settings = rounds_settings(args)
+    settings = rounds_settings(args, max(args.target) if args.target else None)
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(
-        args.model, args.data, args.out, args.train, not args.no_retrain, command,
-        args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
+        args.model, args.target or (settings.target,), args.data, args.out, args.train,
+        not args.no_retrain, command, args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
     )  # fmt: skip
     done = compress(request, settings, search)
     print(done.summary)
-    print(f"packed: {done.packed.archive} ({done.packed.size_mib:.2f} MiB)")
-    if not done.outcome.reached_target:
-        print(f"target {settings.target:g}x NOT reached: {done.results.final.compression:.2f}x")
+    for packed in done.packed:
+        print(f"packed: {packed.archive} ({packed.size_mib:.2f} MiB)")
+    for target, outcome in done.outcomes.items():
+        if not outcome.reached_target:
+            reached = "no model" if outcome.final is None else f"{outcome.final.compression:.2f}x"
+            print(f"target {target:g}x NOT reached: {reached}")

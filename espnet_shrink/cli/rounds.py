@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.search.settings import SearchSettings
     from espnet_shrink.training.retraining import espnet2_retraining
 
-    settings = rounds_settings(args)
+    settings = rounds_settings(args, args.target)
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     plan = None if args.plan is None else read_plan(args.plan)
     check_out(args.out, retrain=True)

@@ -27,7 +27,7 @@ from espnet_shrink.search.settings import SEARCHERS, SearchSettings
 if TYPE_CHECKING:
     from espnet_shrink.compat.models import LoadedModel
     from espnet_shrink.data.kaldi import Utterance
-    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+    from espnet_shrink.training.rounds_settings import RoundsSettings
 
 
 def add(verbs: Verbs) -> None:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     if target is None and args.rounds_config is None and settings.rtf < math.inf:
         target = 1.0  # time alone decides
     if args.rounds_config is not None:
-        rounds = rounds_settings(args)
+        rounds = rounds_settings(args, args.target)
         target = rounds.first_goal()
     require(
         target is not None, "give --target X, --rtf X, or --rounds_config FILE for its first round"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+    from espnet_shrink.training.rounds_settings import RoundsSettings
 
 Verbs = Any
 """What `ArgumentParser.add_subparsers` gives."""
@@ -109,12 +109,12 @@ def add_learning_rate(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def rounds_settings(args: argparse.Namespace) -> RoundsSettings:
+def rounds_settings(args: argparse.Namespace, target: float | None) -> RoundsSettings:
     """The rounds preset, with what --target and --learning_rate say."""
     from espnet_shrink.core.settings import load_settings
-    from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+    from espnet_shrink.training.rounds_settings import RoundsSettings
 
-    given = {"target": args.target, "learning_rate": args.learning_rate}
+    given = {"target": target, "learning_rate": args.learning_rate}
     return load_settings(RoundsSettings, args.rounds_config, given)
 
 
@@ -143,6 +143,14 @@ def add_workers(verb: argparse.ArgumentParser) -> None:
         help="score plans on N processes of this machine, or on the workers of the Dask scheduler "
         "at ADDRESS; by default in this process, on all cores",
     )
+
+
+def compressions(text: str) -> tuple[float, ...]:
+    """ "2x,3x,5x" as numbers."""
+    found = tuple(compression(part) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} names a compression twice")
+    return found
 
 
 def compression(text: str) -> float:

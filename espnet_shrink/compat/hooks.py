@@ -5,6 +5,8 @@ Facts used here:
   built model; training and inference both call it before any checkpoint is read.
 - `AbsTask.build_model_from_file` loads checkpoints with strict=False, so keys that do not fit
   are dropped without a word. ESPnet 202511 unpickles whatever they hold.
+- `AbsTask.main_worker` builds the model to train by `cls.build_model(args=args)`; no other
+  program builds one there.
 - `Trainer.run` writes checkpoint.pth, then Nepoch.pth, each straight to its final name.
 - `quantize_asr_model` calls torch's `quantize_dynamic`, which knows modules by their exact type.
 - Functions are decorated with `typeguard.typechecked`, taken from typeguard at import.
@@ -173,6 +175,33 @@ def _refuse_keys(missing: list[str], unexpected: list[str], config: Any, checkpo
 def _few(names: list[str], most: int = 6) -> str:
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) + more) or "none"
+
+
+def wrap_trained_models(wrap: Callable[[Any], None]) -> None:
+    """Hand every model that ESPnet's trainer builds to `wrap`, in this process.
+
+    As it is built: without its adapter and its weights. Models that are loaded are left alone.
+    """
+
+    def watch(module: Any) -> None:
+        original = module.AbsTask.main_worker.__func__
+
+        @functools.wraps(original)
+        def main_worker(cls: Any, args: Any) -> Any:
+            class Wrapped(cls):  # type: ignore[misc]
+                """The task, whose models are wrapped."""
+
+                @classmethod
+                def build_model(cls, args: Any) -> Any:
+                    model = super().build_model(args)
+                    wrap(model)
+                    return model
+
+            return original(Wrapped, args)
+
+        module.AbsTask.main_worker = classmethod(main_worker)
+
+    wrapt.register_post_import_hook(watch, "espnet2.tasks.abs_task")
 
 
 def save_checkpoints_whole() -> None:

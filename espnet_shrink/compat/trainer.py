@@ -121,10 +121,15 @@ def try_training(task: Task, args: argparse.Namespace, model: torch.nn.Module) -
             ) from error
 
 
-def train_command(task: Task, config: Path) -> list[str]:
-    """The command that runs ESPnet's own trainer with the plugin on a config file."""
-    return [sys.executable, "-m", "espnet_shrink.run", "--debug", "-m", task.train_module,
-            "--config", str(config)]  # fmt: skip
+def train_command(task: Task, config: Path, extras: Path | None = None) -> list[str]:
+    """The command that runs ESPnet's own trainer with the plugin on a config file.
+
+    Args:
+        extras: a YAML file of what rides along; None: nothing does.
+    """
+    riding = [] if extras is None else ["--extras", str(extras)]
+    return [sys.executable, "-m", "espnet_shrink.run", "--debug", *riding,
+            "-m", task.train_module, "--config", str(config)]  # fmt: skip
 
 
 def planned_epochs(config: Mapping[str, Any]) -> int:

@@ -41,6 +41,10 @@ def settings_from(cls: type[Settings], values: Mapping[str, Any], where: str) ->
     for key, value in values.items():
         if key not in names:
             raise ShrinkError(f"{where}: unknown setting {key}: choose of {', '.join(names)}")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            checked[key] = settings_from(typing.cast("type[Any]", hints[key]), value,
+                                         f"{where}: {key}")  # fmt: skip
+            continue
         try:
             checked[key] = msgspec.convert(value, hints[key])
         except msgspec.ValidationError as error:

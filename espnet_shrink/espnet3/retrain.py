@@ -17,43 +17,38 @@ from espnet_shrink.core.files import write_text
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.espnet3.settings import SECTION
 from espnet_shrink.espnet3.task import shrunk_task
-from espnet_shrink.training.espnet2 import INIT, run_trainer
+from espnet_shrink.training.espnet2 import run_trainer
+from espnet_shrink.training.extras import write_extras
+from espnet_shrink.training.request import INIT, TrainingRequest
 from espnet_shrink.training.trained import is_trained, mark_trained
 
 CONFIG = "training.yaml"
 
 
-def retrain(
-    training: Mapping[str, Any],
-    base_config: Mapping[str, Any],
-    state: Mapping[str, torch.Tensor],
-    exp: Path,
-    epochs: int,
-    learning_rate: float,
-    ngpu: int,
-    extra: Mapping[str, Any],
-) -> None:
-    """Train `state` for `epochs` epochs as the training config `training` did, into `exp`.
+def retrain(training: Mapping[str, Any], request: TrainingRequest) -> None:
+    """Do what `request` asks for as the training config `training` did.
 
-    `exp` ends as the base's folder did, and `exp`/training.yaml is a training config that
-    ESPnet3's stages take (--training_config). Otherwise as training.espnet2.retrain, whose
-    place it takes in run_rounds once `training` is bound.
+    `request.exp` ends as the base's folder did, and its training.yaml is a training config that
+    ESPnet3's stages take (--training_config). Once `training` is bound, a Retrain.
 
     Raises:
         ShrinkError: the trainer failed; its log is named.
     """
-    if is_trained(exp, epochs, state):
+    exp, epochs = request.exp, request.epochs
+    if is_trained(exp, epochs, request.state):
         return
-    config = retraining_config(training, exp, epochs, learning_rate, extra)
+    config = retraining_config(training, exp, epochs, request.learning_rate, request.changes)
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
-        write_checkpoint(exp / INIT, state)
+        write_checkpoint(exp / INIT, request.state)
     write_text(exp / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    extras = write_extras(exp, request.extras)
     command = [sys.executable, "-m", "espnet_shrink.run", "--debug"]
     command += ["-m", "espnet_shrink.espnet3.train", str(exp / CONFIG)]
+    command += [] if extras is None else [str(extras)]
     run_trainer(command, exp, epochs, torch.cuda.device_count())
     _write_best(exp, config["best_model_criterion"][0][0].replace("/", "."))
-    mark_trained(exp, epochs, state)
+    mark_trained(exp, epochs, request.state)
 
 
 def _write_best(exp: Path, monitor: str) -> None:
@@ -73,7 +68,7 @@ def retraining_config(
     exp: Path,
     epochs: int,
     learning_rate: float,
-    extra: Mapping[str, Any],
+    changes: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The training config `training` with what a retraining changes.
 
@@ -82,7 +77,7 @@ def retraining_config(
     """
     if not isinstance(training.get("optimizer"), dict) or "lr" not in training["optimizer"]:
         raise ShrinkError("the training config has no optimizer.lr: retraining sets it")
-    further = {key: value for key, value in extra.items() if key not in ADAPTER_KEYS}
+    further = {key: value for key, value in changes.items() if key not in ADAPTER_KEYS}
     config: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(training, further))  # type: ignore[assignment]
     config.pop(SECTION, None)
     monitor, _, mode = config["best_model_criterion"][0]
@@ -92,7 +87,7 @@ def retraining_config(
         "exp_dir": str(exp),
         "model": {
             **config["model"],
-            **{key: extra[key] for key in ADAPTER_KEYS if key in extra},
+            **{key: changes[key] for key in ADAPTER_KEYS if key in changes},
             "init_param": [str(exp / INIT)],
         },
         "optimizer": {

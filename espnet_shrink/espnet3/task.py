@@ -8,17 +8,25 @@ it builds the model through the class that `task` of the training config names, 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from espnet2.layers.create_adapter import create_adapter
 from espnet3.systems.esp2_asr.task import ASRTask
 
 from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.training.extras import Extra, wrap_all
 
 
 class ShrunkASRTask(ASRTask):
-    """ESPnet3's ASR task, with `use_adapter` and `init_param` in the `model` section."""
+    """ESPnet3's ASR task, with `use_adapter` and `init_param` in the `model` section.
+
+    Attributes:
+        extras: what rides along with the models that this process builds.
+    """
+
+    extras: ClassVar[Sequence[Extra]] = ()
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
@@ -28,6 +36,7 @@ class ShrunkASRTask(ASRTask):
             ShrinkError: a checkpoint in `init_param` that is not all of the model.
         """
         model = super().build_model(args)
+        wrap_all(cls.extras, model)
         if args.use_adapter:
             create_adapter(model, args.adapter, args.adapter_conf)
         for path in args.init_param:

@@ -8,6 +8,7 @@ from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed, pack
+from espnet_shrink.methods.adapter import BASE, steps_of
 from espnet_shrink.report.card import Base, card, license_of
 from espnet_shrink.report.results import Results, Size
 from espnet_shrink.sources import Source
@@ -28,7 +29,8 @@ def release(small: Source, results: Results, base: Source, report: Path, archive
     """
     size = _size_of(small, results, report)
     config = read_yaml(small.config)
-    plan = config["adapter_conf"]
+    conf = config["adapter_conf"]
+    amounts = {name: n for step in steps_of(conf) for name, n in step.plan.amounts.items()}
     task = task_of(config, small.config)
     documents: dict[str, str | Path] = {
         path.name: path for path in (report / name for name in REPORT) if path.exists()
@@ -38,8 +40,8 @@ def release(small: Source, results: Results, base: Source, report: Path, archive
     documents["README.md"] = card(
         results,
         size,
-        Base(base.origin, plan["base_hash"], license_of(base.documents)),
-        plan["ranks"],
+        Base(base.origin, conf[BASE], license_of(base.documents)),
+        amounts,
         archive.name,
         task.inference,
     )

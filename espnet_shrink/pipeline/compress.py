@@ -2,14 +2,15 @@
 
 OUT/base/          the model: its hypotheses, and all of it if it was an archive or a tag
 OUT/proxy/         the proxy set, chosen from DATA
-OUT/roundN/        ESPnet experiment folders
+OUT/roundN/        ESPnet experiment folders; of several targets OUT/5x/roundN/
 OUT/results.json, RESULTS.md, report.html, wer.png, ranks.png
-OUT/NAME.zip       the final model, packed
+OUT/NAME_5.1x.zip  the final model of a target, packed
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,9 @@ from espnet_shrink.export.release import release
 from espnet_shrink.objectives.decode_set import best_decoder, decode_missing, greedy_tag, is_decoded
 from espnet_shrink.pipeline.opening import open_model
 from espnet_shrink.pipeline.proxy import make_proxy
-from espnet_shrink.pipeline.rounds import BASE, Outcome, RoundsSettings, check_rounds, run_rounds
+from espnet_shrink.pipeline.rounds import BASE, Outcome, check_rounds, keys_of, run_rounds
 from espnet_shrink.pipeline.space import find_space
+from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
@@ -38,6 +40,7 @@ from espnet_shrink.sources import Source, open_source
 from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.training.espnet2 import retrain
 from espnet_shrink.training.retraining import espnet2_retraining
+from espnet_shrink.training.rounds_settings import RoundsSettings
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Request:
 
     Attributes:
         model: MODEL of the command line.
+        targets: compressions, a model for each.
         data: dev set, a Kaldi-style folder: everything is chosen on it.
         out: folder to write to.
         train: training set to retrain on; None: what the model's config names.
@@ -54,6 +58,7 @@ class Request:
     """
 
     model: str
+    targets: Sequence[float]
     data: Path
     out: Path
     train: Path | None
@@ -64,57 +69,94 @@ class Request:
     lang_sym: str | None = None
     task_sym: str | None = None
 
+    def folder(self, target: float) -> Path:
+        """Of the rounds to a target: OUT itself if there is but one."""
+        return self.out / f"{target:g}x" if len(self.targets) > 1 else self.out
+
 
 @dataclass(frozen=True)
 class Compressed:
-    """What came out."""
+    """What came out.
 
-    outcome: Outcome
+    Attributes:
+        outcomes: of every size.
+        packed: an archive of every size that has a model.
+    """
+
+    outcomes: Mapping[float, Outcome]
     results: Results
     summary: str
-    packed: Packed
+    packed: Sequence[Packed]
 
 
 def compress(request: Request, settings: RoundsSettings, search: SearchSettings) -> Compressed:
-    """Compress a model and pack what comes out; resume where it was cut off.
+    """Compress a model to every target and pack what comes out; resume where it was cut off.
+
+    Every size is what it would be alone: the proxy set, the errors of the model, its
+    activations and its decompositions are shared.
 
     Raises:
         ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
     """
     source, loaded = _open(request)
+    sizes = {
+        target: dataclasses.replace(settings, target=target) for target in sorted(request.targets)
+    }
     retraining = None
     if request.retrain:
         retraining = espnet2_retraining(
             loaded, request.train, request.data, request.out, settings, request.ngpu
         )
     space = find_space(loaded, request.out, search)
-    check_rounds(loaded, request.data, request.out, settings, search, space, retraining)
-    if retraining is not None and not (request.out / "rounds.yaml").exists():
+    for target, size in sizes.items():
+        folder = request.folder(target)
+        check_rounds(loaded, request.data, folder, size, search, space, retraining)
+    unfinished = any(not (request.folder(t) / "rounds.yaml").exists() for t in sizes)
+    if retraining is not None and unfinished:
         retraining.keys()  # refuses bad data before the proxy set is chosen
-    size = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
+    count = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
     proxy = make_proxy(
-        loaded, request.data, request.out / "proxy", size, "ordered", search.seed, search.method
+        loaded, request.data, request.out / "proxy", count, "ordered", search.seed, search.method
     )
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
-    outcome = run_rounds(
-        loaded, proxy.folder, request.data, request.out, settings, search, request.ngpu,
-        retrain=retrain if request.retrain else None, space=space, retraining=retraining,
+    subject = Subject(
+        loaded, proxy.folder, request.data, search, keys_of(retraining),
+        kept_in=request.out / BASE,
     )  # fmt: skip
-    if outcome.final is None:
+    outcomes = {}
+    for target, size in sizes.items():
+        if len(sizes) > 1:
+            tqdm.write(f"size {target:g}x, in {request.folder(target)}")
+        outcomes[target] = run_rounds(
+            loaded, proxy.folder, request.data, request.folder(target), size, search, request.ngpu,
+            retrain=retrain if request.retrain else None, space=space, retraining=retraining,
+            subject=subject,
+        )  # fmt: skip
+    if all(outcome.final is None for outcome in outcomes.values()):
+        (metric, *_) = (outcome.metric for outcome in outcomes.values())
         raise ShrinkError(
-            f"no round kept dev {outcome.metric.upper()} within its limit "
-            f"(see {request.out}/round*/round.yaml): lower --target, or retrain for longer "
-            "(epochs in a rounds preset)"
+            f"no round kept dev {metric.upper()} within its limit "
+            f"(see {request.folder(min(sizes))}/round*/round.yaml): lower --target, or retrain "
+            "for longer (epochs in a rounds preset)"
         )
-    results = _score(request, loaded)
+    results = _score(request, subject)
     summary = write_report(results, request.out)
-    final = request.out / results.final.exp
-    small = dataclasses.replace(
-        source, config=final / "config.yaml", checkpoint=find_model(final)[1]
-    )
-    archive = request.out / f"{_name(request.model, source)}_{results.final.compression:.1f}x.zip"
-    packed = release(small, results, source, request.out, archive)
-    return Compressed(outcome, results, summary, packed)
+    return Compressed(outcomes, results, summary, _pack(request, source, results))
+
+
+def _pack(request: Request, source: Source, results: Results) -> list[Packed]:
+    """An archive of every size's final model."""
+    packed, name = [], _name(request.model, source)
+    for size in results.sizes:
+        if size.final is None:
+            continue
+        exp = request.out / size.final.exp
+        small = dataclasses.replace(
+            source, config=exp / "config.yaml", checkpoint=find_model(exp)[1]
+        )
+        archive = request.out / f"{name}_{size.final.compression:.1f}x.zip"
+        packed.append(release(small, results, source, request.out, archive))
+    return packed
 
 
 def _open(request: Request) -> tuple[Source, LoadedModel]:
@@ -126,23 +168,24 @@ def _open(request: Request) -> tuple[Source, LoadedModel]:
     return source, loaded.asking(request.lang_sym, request.task_sym)
 
 
-def _score(request: Request, loaded: LoadedModel) -> Results:
+def _score(request: Request, subject: Subject) -> Results:
     """Scores of all systems on DATA, by the decoder that serves the base model best.
 
-    The rounds have decoded it with all of them but the control.
+    The rounds have decoded it with all of them but the controls.
     """
-    base, control, name = request.out / BASE, request.out / "control", request.data.name
+    base, name, loaded = request.out / BASE, request.data.name, subject.loaded
     if not (base / "config.yaml").exists():  # the report reads it there, not in the user's folder
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
-    features = extract(loaded, request.data)
-    decode_missing(loaded, features, base, name)
-    if (control / ".trained").exists() and not is_decoded(control, name):
-        model = load_model(*find_model(control)).asking(**loaded.asked)
-        decode_missing(model, extract(model, request.data), control, name)
-    decoder = best_decoder(base, features, name)
+    folders = [request.folder(target) for target in request.targets]
+    decode_missing(loaded, subject.dev, base, name)
+    for control in (folder / "control" for folder in folders):
+        if (control / ".trained").exists() and not is_decoded(control, name):
+            model = load_model(*find_model(control)).asking(**loaded.asked)
+            decode_missing(model, extract(model, request.data), control, name)
+    decoder = best_decoder(base, subject.dev, name)
     return collect(
         Sources(base, request.out, request.data.parent, [name], greedy_tag(decoder),
-                f"{name} (dev data; greedy, {decoder})", [request.command])
+                f"{name} (dev data; greedy, {decoder})", [request.command], folders)
     )  # fmt: skip
 
 

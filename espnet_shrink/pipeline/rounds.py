@@ -38,11 +38,9 @@ from espnet_shrink.data.metric import Metric
 from espnet_shrink.methods.adapter import adapter_conf
 from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.decode_set import decode_set
-from espnet_shrink.objectives.doubt import doubt
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
-from espnet_shrink.pipeline.rounds_settings import RoundsSettings, next_goal
 from espnet_shrink.pipeline.search import SearchedPlan, check_search, search_plan, speed_limit
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
@@ -51,9 +49,12 @@ from espnet_shrink.plan.cost import Cost, CostModel
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.workers import check_workers
-from espnet_shrink.training.espnet2 import Retrain, leave_untrained
+from espnet_shrink.training.espnet2 import leave_untrained
 from espnet_shrink.training.espnet2 import retrain as retrain_in_espnet2
+from espnet_shrink.training.extras.distil import teacher_extra
+from espnet_shrink.training.request import Retrain, TrainingRequest
 from espnet_shrink.training.retraining import Retraining
+from espnet_shrink.training.rounds_settings import RoundsSettings, next_goal
 from espnet_shrink.training.trained import is_trained
 
 
@@ -105,7 +106,9 @@ def run_rounds(
     }  # fmt: skip
     check_folder(out, record)
     if subject is None:
-        subject = Subject(baseline, proxy_folder, data, search, keys_of(retraining))
+        subject = Subject(
+            baseline, proxy_folder, data, search, keys_of(retraining), kept_in=out / BASE
+        )
     # All that can be refused comes before the folder is claimed.
     rounds = _Rounds(
         baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers,
@@ -194,9 +197,10 @@ class _Rounds:
 
     def __post_init__(self) -> None:
         self.full = self.baseline.params
-        self.rate = None
+        self.rate, self.extras = None, {}
         if self.retrain is not None:
             self.rate = self.settings.start_rate(self.baseline.config)
+            self.extras = teacher_extra(self.settings.distil, self.baseline)
         types = types_in(self.baseline.checkpoint)
         self.widths = {name: dtype.itemsize for name, dtype in types.items()}
         self.halved = sorted(
@@ -288,10 +292,7 @@ class _Rounds:
     @functools.cached_property
     def judged(self) -> tuple[Metric, float]:
         """The error rate that decides, and up to which of it on dev a round is accepted."""
-        scorer = Scorer(self.baseline, self.subject.dev)
-        texts = decode_set(scorer, self.out / BASE, self.data.name)
-        doubt(self.baseline, scorer.data, texts)
-        before = scorer.mean(texts)
+        before = self.subject.dev_score
         tqdm.write(f"baseline: dev {before} (greedy)")
         limit = before.rate * (1 + self.settings.wer_limit_relative)
         return before.metric, limit + self.settings.wer_limit_absolute
@@ -415,9 +416,10 @@ class _Rounds:
             stored = stored_like(state, self.baseline.checkpoint)
             leave_untrained(self.baseline.described, stored, folder, changes)
         else:
-            self.retrain(
-                self.baseline.described, state, folder, epochs, self.rate.value, self.ngpu, changes
-            )
+            self.retrain(TrainingRequest(
+                self.baseline.described, state, folder, epochs, self.rate.value, self.ngpu, changes,
+                self.extras,
+            ))  # fmt: skip
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel, folder: Path) -> Score:
@@ -441,10 +443,10 @@ class _Rounds:
             return
         tqdm.write(f"control: the uncompressed model, {epochs} more epochs")
         assert self.retrain is not None and self.rate is not None
-        self.retrain(
+        self.retrain(TrainingRequest(
             self.baseline.described, state, self.out / "control", epochs, self.rate.value,
-            self.ngpu, self._train_keys(),
-        )  # fmt: skip
+            self.ngpu, self._train_keys(), self.extras if self.settings.distil.control else {},
+        ))  # fmt: skip
 
 
 def _name(dtype: torch.dtype) -> str:

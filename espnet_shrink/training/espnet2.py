@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,94 +28,82 @@ from espnet_shrink.compat.trainer import (
 from espnet_shrink.core.checkpoints import write_checkpoint
 from espnet_shrink.core.files import write_text
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.training.extras import write_extras
+from espnet_shrink.training.request import INIT, TrainingRequest
 from espnet_shrink.training.trained import is_trained, mark_trained
 
-INIT = "init.pth"
 # espnet2's trainer and ESPnet3's.
 EPOCH_LINE = re.compile(r"(\d+)epoch(?: results: \[train\]|:valid:)")
 
-Retrain = Callable[
-    [Mapping[str, Any], Mapping[str, torch.Tensor], Path, int, float, int, Mapping[str, Any]], None
-]
-"""`retrain`, or what takes its place with another trainer; the float is the learning rate."""
 
+def retrain(request: TrainingRequest) -> None:
+    """Do what `request` asks for with ESPnet's own trainer.
 
-def retrain(
-    base_config: Mapping[str, Any],
-    state: Mapping[str, torch.Tensor],
-    exp: Path,
-    epochs: int,
-    learning_rate: float,
-    ngpu: int,
-    extra: Mapping[str, Any],
-) -> None:
-    """Train `state` for `epochs` epochs as `base_config` did, into `exp`; resume if cut off.
-
-    The learning rate starts at `learning_rate` and falls along half a cosine. `exp` ends as the
-    base's folder did: config.yaml, the model that its criterion chose, train.log, ...
-
-    Args:
-        base_config: config.yaml of the first training.
-        state: the state dict to start from, kept in `exp`/init.pth.
-        extra: further config keys, such as the adapter.
+    `request.exp` ends with config.yaml, the model that its criterion chose, train.log, ...
 
     Raises:
         ShrinkError: the trainer failed; its log is named.
     """
-    if is_trained(exp, epochs, state):
+    exp, epochs = request.exp, request.epochs
+    if is_trained(exp, epochs, request.state):
         return
     exp.mkdir(parents=True, exist_ok=True)
     if not (exp / INIT).exists():
-        write_checkpoint(exp / INIT, state)
-    config = retraining_config(base_config, exp, epochs, learning_rate, ngpu, extra)
+        write_checkpoint(exp / INIT, request.state)
+    config = retraining_config(request)
     check_data_lists(config)
     known = exp / "train.yaml"
     write_text(known, yaml.safe_dump(config, sort_keys=False))
-    run_trainer(train_command(task_of(base_config, exp), known), exp, epochs, ngpu)
+    extras = write_extras(exp, request.extras)
+    command = train_command(task_of(request.base_config, exp), known, extras)
+    run_trainer(command, exp, epochs, request.ngpu)
     find_model(exp)  # the trainer may end well and leave no model
-    mark_trained(exp, epochs, state)
+    mark_trained(exp, epochs, request.state)
 
 
-def retraining_config(
-    base_config: Mapping[str, Any],
-    exp: Path,
-    epochs: int,
-    learning_rate: float,
-    ngpu: int,
-    extra: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The config that `retrain` gives ESPnet's trainer; of the same arguments.
+def retraining_config(request: TrainingRequest) -> dict[str, Any]:
+    """The config that `retrain` gives ESPnet's trainer.
 
     Raises:
-        ShrinkError: `extra` has a key that is set here.
+        ShrinkError: `request.changes` has a key that is set here; extras on several GPUs.
     """
+    if request.extras and request.ngpu > 1:
+        # ESPnet starts a process for every GPU, in which nothing of ours would ride along.
+        raise ShrinkError(
+            f"--ngpu {request.ngpu}: a {next(iter(request.extras))} rides along on one GPU: give "
+            "--ngpu 1, or leave distil out of the rounds preset"
+        )
+    base, changes = request.base_config, request.changes
     set_here = {
-        "output_dir": str(exp),
-        "init_param": [str(exp / INIT)],
+        "output_dir": str(request.exp),
+        "init_param": [str(request.exp / INIT)],
         "ignore_init_mismatch": False,
-        "max_epoch": epochs,
+        "max_epoch": request.epochs,
         "patience": None,
         "scheduler": "cosineannealinglr",
-        "scheduler_conf": {"T_max": epochs},
+        "scheduler_conf": {"T_max": request.epochs},
         # One best epoch: with so few, an average would mix in the ones that had not recovered.
         "keep_nbest_models": [1],
         "resume": True,
-        "ngpu": ngpu,
+        "ngpu": request.ngpu,
     }
-    taken = sorted(extra.keys() & set_here.keys())
+    taken = sorted(changes.keys() & set_here.keys())
     if taken:
         raise ShrinkError(
             f"train: {taken[0]} is set by retraining itself (by epochs, learning_rate and the "
             "folder): leave it out of the rounds preset"
         )
-    conf = extra.get("optim_conf") or {}
-    if extra.get("optim", base_config.get("optim")) == base_config.get("optim"):
-        conf = {**(base_config.get("optim_conf") or {}), **conf}  # else they are another's
-    changes = {
-        "num_att_plot": 0, **extra, **set_here, "optim_conf": {**conf, "lr": learning_rate},
-    }  # fmt: skip
-    config = training_config(base_config, changes)
-    unknown = set(unknown_options(task_of(base_config, exp), config))
+    conf = changes.get("optim_conf") or {}
+    if changes.get("optim", base.get("optim")) == base.get("optim"):
+        conf = {**(base.get("optim_conf") or {}), **conf}  # else they are another's
+    config = training_config(
+        base,
+        {
+            "num_att_plot": 0, **changes, **set_here,
+            "optim_conf": {**conf, "lr": request.learning_rate},
+        },
+    )  # fmt: skip
+    unknown = set(unknown_options(task_of(base, request.exp), config))
     return {key: value for key, value in config.items() if key not in unknown}
 
 
@@ -123,10 +111,10 @@ def leave_untrained(
     base_config: Mapping[str, Any],
     state: Mapping[str, torch.Tensor],
     exp: Path,
-    extra: Mapping[str, Any],
+    changes: Mapping[str, Any],
 ) -> None:
     """Make the experiment folder that `retrain` would make in no epochs: `state` as it is."""
-    config = {**base_config, **extra, "max_epoch": 0}
+    config = {**base_config, **changes, "max_epoch": 0}
     write_checkpoint(exp / model_name(config), state)
     write_text(exp / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 

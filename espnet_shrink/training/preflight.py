@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -22,10 +18,13 @@ from espnet_shrink.compat.trainer import (
 )
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.core.out_folder import check_disk
+from espnet_shrink.core.random_state import kept_random_state
 from espnet_shrink.data.training_data import TrainingData, check_there, training_data
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.training.espnet2 import retraining_config
+from espnet_shrink.training.extras.distil import teacher_extra
+from espnet_shrink.training.request import TrainingRequest
+from espnet_shrink.training.rounds_settings import RoundsSettings
 
 
 def check_retraining(
@@ -44,12 +43,15 @@ def check_retraining(
 
     Raises:
         ShrinkError: whatever would fail later: the learning rate is not known, files are missing,
-            data or options that do not fit, no space.
+            data or options that do not fit, no space, a teacher without what it shall teach.
     """
     check_named_files(loaded.described, loaded.config)
     if train is None:
         check_there(loaded, settings.train)  # before every header is read
     rate = settings.start_rate(loaded.config)
+    extras = teacher_extra(settings.distil, loaded)
+    if extras:
+        tqdm.write(f"teacher: the uncompressed model teaches {settings.distil}")
     check_disk(out, sum(4 * p.numel() for p in loaded.model.parameters()) / 2**20)
     if ngpu > torch.cuda.device_count():
         raise ShrinkError(
@@ -57,25 +59,17 @@ def check_retraining(
         )
     data = training_data(loaded, train, valid, settings.train)
     base, task = read_yaml(loaded.config), loaded.task
-    with tempfile.TemporaryDirectory() as scratch, _random_state():
+    # A search must not depend on what was tried before.
+    with tempfile.TemporaryDirectory() as scratch, kept_random_state():
         keys = data.write(Path(scratch))
-        config = retraining_config(
-            base, out / "round1", settings.final_epochs, rate.value, ngpu, keys
-        )
-        try_training(task, parse_training(task, config), loaded.model)
+        request = TrainingRequest(
+            base, loaded.model.state_dict(), out / "round1", settings.final_epochs, rate.value,
+            ngpu, keys, extras,
+        )  # fmt: skip
+        try_training(task, parse_training(task, retraining_config(request)), loaded.model)
     left_out = unknown_options(task, training_config(base, keys))
     if left_out:
         tqdm.write(
             f"left out of retraining, as this ESPnet has no such options: {', '.join(left_out)}"
         )
     return data
-
-
-@contextlib.contextmanager
-def _random_state() -> Iterator[None]:
-    """Leave all generators as they were: a search must not depend on what was tried before."""
-    numpy, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    np.random.set_state(numpy)
-    random.setstate(python)

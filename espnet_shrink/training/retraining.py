@@ -11,8 +11,8 @@ from typing import Any
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import recorded
 from espnet_shrink.data.digest import data_digest, tables_digest
-from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.training.preflight import check_retraining
+from espnet_shrink.training.rounds_settings import RoundsSettings
 
 DATA_KEYS = ("train_data_path_and_name_and_type", "valid_data_path_and_name_and_type")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from espnet_shrink.compat.last_rate import Rate
 from espnet_shrink.core.settings import require
+from espnet_shrink.training.extras.distil import Distil
 from espnet_shrink.training.learning_rate import start_rate
 
 
@@ -26,6 +27,7 @@ class RoundsSettings:
     wer_limit_absolute: float = 0.5
     rollbacks: int = 2
     control: bool = True
+    distil: Distil = field(default_factory=Distil)
     train: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
