@@ -154,6 +154,36 @@ def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monke
     assert "2epoch results" in log
 
 
+def test_several_sizes_share_what_they_can_and_are_each_what_they_would_be_alone(
+    recipe, presets, shrink
+):
+    rest = ["--data", "dump/raw/dev", "--no-retrain", *presets]
+    done = shrink("compress", "exp/asr", *rest, "--target", "1.6x,1.2x", "--out", "both")
+    assert done.status == 0, done.err
+    alone = shrink("compress", "exp/asr", *rest, "--target", "1.2x", "--out", "one")
+    assert alone.status == 0, alone.err
+    results = load("both/results.json")
+    assert [size.target for size in results.sizes] == [1.2, 1.6]
+    for size in results.sizes:
+        found = load_model(*find_model(Path("both") / size.final.exp))
+        assert found.params == size.final.params
+        assert found.params <= results.baseline.params / size.target
+    plan, by_itself = (
+        read_yaml(f"{out}/round1/plan.yaml")["ranks"] for out in ("both/1.2x", "one")
+    )
+    assert plan == by_itself
+    first, second = (size.final.compression for size in results.sizes)
+    archives = sorted(path.name for path in Path("both").glob("*.zip"))
+    assert archives == [f"asr_{first:.1f}x.zip", f"asr_{second:.1f}x.zip"]
+    assert f"{first:.2f}x" in done.out and f"{second:.2f}x" in done.out
+    assert Path("both/pareto.png").exists() and done.out.count("packed: ") == 2
+    before = tree(Path("both"))
+    again = shrink("compress", "exp/asr", *rest, "--target", "1.6x,1.2x", "--out", "both")
+    assert again.status == 0 and tree(Path("both")).keys() == before.keys()
+    twice = shrink("compress", "exp/asr", *rest, "--target", "2x,2x", "--out", "none")
+    assert twice.status == 2 and "twice" in twice.err and not Path("none").exists()
+
+
 def test_killed_it_goes_on_where_it_was(packed, presets):
     here = Path.cwd()
     command = [
