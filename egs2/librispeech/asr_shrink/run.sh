@@ -37,7 +37,8 @@ asr_exp=           # experiment folder of the model; empty: EXPDIR/asr_CORPUS_CO
 download_model=    # compress this model instead of training one: a tag of Hugging Face or of ESPnet's model
                    #   zoo, or a model packed by ESPnet (.zip); it is unpacked to exp/TAG
 shrink_exp=        # folder of stages 16-22; empty: ASR_EXP_shrink
-target=            # compression to reach; empty: as conf/rounds.yaml says
+target=            # compression to reach, such as 5x; several, 2x,3x,5x, give a model each and one table; empty: as
+                   #   conf/rounds.yaml says
 rounds_config=${recipe}/conf/rounds.yaml
 search_config=${recipe}/conf/search.yaml
 proxy_size=100     # utterances of the proxy set, chosen from dev

@@ -20,7 +20,7 @@ test_sets=       # decoded at the end, for the report; the dev set may be one of
 inference_tag=
 inference_asr_model=  # empty: the checkpoint that the config of each experiment chooses
 train_data=      # to retrain on; empty: what the config of asr_exp names
-target=
+target=          # compression; several, 2x,3x,5x, each have a folder of rounds in shrink_exp
 rounds_config=conf/rounds.yaml
 search_config=conf/search.yaml
 proxy_size=100
@@ -68,9 +68,17 @@ submit() {
     [ "${status}" -eq 0 ] || fail "the job failed, see ${output}"
 }
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+# final_exp FOLDER: the experiment folder of the final model of its rounds, if there is one.
 final_exp() {
-    sed -n 's/^final: \([0-9][0-9]*\)$/round\1/p' "${shrink_exp}/rounds.yaml" 2> /dev/null || true
+    sed -n "s|^final: \([0-9][0-9]*\)\$|$1/round\1|p" "$1/rounds.yaml" 2> /dev/null || true
 }
+# Every size has a folder of its own; a single one is shrink_exp itself.
+IFS=, read -r -a targets <<< "${target:-}"
+rounds_of=("${shrink_exp}")
+if [ "${#targets[@]}" -gt 1 ]; then
+    rounds_of=()
+    for i in "${!targets[@]}"; do rounds_of+=("${shrink_exp}/${targets[i]%[xX]}x"); done
+fi
 
 checkpoints() { python3 -W ignore "${here}/checkpoints.py" --checkpoint "${inference_asr_model}" "$@"; }
 . "${here}/decode.sh"
@@ -95,39 +103,49 @@ if runs 17; then
 fi
 
 if runs 18; then
-    log "Stage 18: Rank search for the first round -> ${shrink_exp}/search/plan.yaml"
-    submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
-        --out "${shrink_exp}/search" --space "${shrink_exp}/space.yaml" --search_config "${search_config}" --seed "${seed}" \
-        --rounds_config "${rounds_config}" ${train_data:+--train "${train_data}"} \
-        ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
+    for i in "${!rounds_of[@]}"; do
+        size=${targets[i]:-}
+        log "Stage 18: Rank search for the first round${size:+ to ${size}} -> ${rounds_of[i]}/search/plan.yaml"
+        submit "${train_cmd}" search "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
+            --out "${rounds_of[i]}/search" --space "${shrink_exp}/space.yaml" --search_config "${search_config}" \
+            --seed "${seed}" --rounds_config "${rounds_config}" ${train_data:+--train "${train_data}"} \
+            ${size:+--target "${size}"} ${workers:+--workers "${workers}"}
+    done
 fi
 
 if runs 19; then
-    log "Stage 19: Rounds of search, factorise and retrain -> ${shrink_exp}/round*"
-    submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
-        --out "${shrink_exp}" --plan "${shrink_exp}/search/plan.yaml" --seed "${seed}" \
-        --rounds_config "${rounds_config}" --search_config "${search_config}" --ngpu "${ngpu}" \
-        ${train_data:+--train "${train_data}"} ${target:+--target "${target}"} ${workers:+--workers "${workers}"}
+    for i in "${!rounds_of[@]}"; do
+        size=${targets[i]:-}
+        log "Stage 19: Rounds of search, factorise and retrain${size:+ to ${size}} -> ${rounds_of[i]}/round*"
+        submit "${cuda_cmd} --gpu ${ngpu}" rounds "${model[@]}" --proxy "${shrink_exp}/proxy" --data "${dev}" \
+            --out "${rounds_of[i]}" --plan "${rounds_of[i]}/search/plan.yaml" --seed "${seed}" \
+            --rounds_config "${rounds_config}" --search_config "${search_config}" --space "${shrink_exp}/space.yaml" \
+            --ngpu "${ngpu}" ${train_data:+--train "${train_data}"} ${size:+--target "${size}"} \
+            ${workers:+--workers "${workers}"}
+    done
 fi
 
 if runs 20; then
     log "Stage 20: Decode as in stage 12" # stage 21 scores: sclite, of ESPnet's stage 13, is not needed
     exps=("${asr_exp}")
-    [ ! -f "${shrink_exp}/control/.trained" ] || exps+=("${shrink_exp}/control")
-    for record in "${shrink_exp}"/round*/round.yaml; do
-        [ -f "${record}" ] || fail "no rounds in ${shrink_exp}: run stage 19 first"
-        grep -q '^status: accepted' "${record}" || continue
-        round=$(dirname "${record}")
-        exps+=("${round}")
-        # The same model as factorised, for the gain of retraining.
-        decode "${round}" init.pth "${inference_tag}_before_retraining"
+    finals=
+    for folder in "${rounds_of[@]}"; do
+        [ ! -f "${folder}/control/.trained" ] || exps+=("${folder}/control")
+        for record in "${folder}"/round*/round.yaml; do
+            [ -f "${record}" ] || fail "no rounds in ${folder}: run stage 19 first"
+            grep -q '^status: accepted' "${record}" || continue
+            round=$(dirname "${record}")
+            exps+=("${round}")
+            # The same model as factorised, for the gain of retraining.
+            decode "${round}" init.pth "${inference_tag}_before_retraining"
+        done
+        finals+=" $(final_exp "${folder}") "
     done
-    final=${shrink_exp}/$(final_exp)
     chosen=$(checkpoints "${exps[@]}")
     mapfile -t chosen <<< "${chosen}"
     for i in "${!exps[@]}"; do
         decode "${exps[i]}" "${chosen[i]}" "${inference_tag}"
-        [ "${exps[i]}" != "${final}" ] || decode_int8 "${exps[i]}" "${chosen[i]}" "${inference_tag}"
+        [[ "${finals}" != *" ${exps[i]} "* ]] || decode_int8 "${exps[i]}" "${chosen[i]}" "${inference_tag}"
     done
 fi
 
@@ -143,17 +161,23 @@ if runs 21; then
 fi
 
 if runs 22; then
-    final=$(final_exp)
-    [ -n "${final}" ] || fail "no round of ${shrink_exp} was accepted: there is no model to pack"
-    final=${shrink_exp}/${final}
-    checkpoint=$(checkpoints "${final}")
-    packed=${final}/${final##*/}_${checkpoint%.*}.zip
-    log "Stage 22: Pack ${packed}"
     lm=
     if [ "$(option use_lm)" = true ]; then lm=$(option lm_exp); fi
-    shrink pack --exp "${final}" --checkpoint "${checkpoint}" --base "${asr_exp}" \
-        --report "${shrink_exp}" --out "${packed}" ${lm:+--lm "${lm}"} > "${final}/pack.log"
+    archives=()
+    for folder in "${rounds_of[@]}"; do
+        final=$(final_exp "${folder}")
+        if [ -z "${final}" ]; then
+            log "No round of ${folder} was accepted: there is no model to pack"
+            continue
+        fi
+        checkpoint=$(checkpoints "${final}")
+        archives+=("${final}/${final##*/}_${checkpoint%.*}.zip")
+        log "Stage 22: Pack ${archives[-1]}"
+        shrink pack --exp "${final}" --checkpoint "${checkpoint}" --base "${asr_exp}" \
+            --report "${shrink_exp}" --out "${archives[-1]}" ${lm:+--lm "${lm}"} > "${final}/pack.log"
+    done
+    [ "${#archives[@]}" -gt 0 ] || fail "no round of ${shrink_exp} was accepted: there is no model to pack"
     # The table last, where a user looks first.
     [ ! -f "${shrink_exp}/summary.txt" ] || cat "${shrink_exp}/summary.txt"
-    echo "packed: ${packed}"
+    printf 'packed: %s\n' "${archives[@]}"
 fi
