@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from espnet_shrink.core.files import recorded
 from espnet_shrink.data.archive import split_entry
 from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.errors import ShrinkError
@@ -25,11 +26,11 @@ PATHS = ("output_dir", "config", "log_level", "ngpu", "num_workers", "dist_", "w
 """Keys of a training config, or their beginnings, that change no result of a retraining."""
 
 
-def data_digest(folder: str | Path, recorded: str = "") -> str:
+def data_digest(folder: str | Path, before: str = "") -> str:
     """The digest of a Kaldi-style folder: of the utterances, texts and audio that it names.
 
     Args:
-        recorded: a digest of before. Audio that is no longer there cannot be compared: its half
+        before: a digest of before. Audio that is no longer there cannot be compared: its half
             is then taken from this one.
 
     Raises:
@@ -41,16 +42,21 @@ def data_digest(folder: str | Path, recorded: str = "") -> str:
     audio, texts = read_table(data / "wav.scp"), read_table(data / "text")
     words = [f"{name} {texts.get(name, '')}" for name in audio]
     words += [f"{name} {text}" for name, text in texts.items() if name not in audio]
-    return _digest(words, audio.values(), recorded)
+    return _digest(words, audio.values(), before)
 
 
-def tables_digest(tables: Sequence[Sequence[str]], recorded: str = "") -> str:
+def content_of(folder: str | Path, out: Path, key: str) -> str:
+    """The digest of a data folder, for the record of `out`, which may have it as `key`."""
+    return data_digest(folder, str(recorded(out).get(key, "")))
+
+
+def tables_digest(tables: Sequence[Sequence[str]], before: str = "") -> str:
     """The digest of data that a training config names: [path, name, type] of every table.
 
     Tables that are no longer there are treated as audio that is not.
     """
     if not all(Path(path).is_file() for path, *_ in tables):
-        return recorded or _digest([], ["missing"], "")
+        return before or _digest([], ["missing"], "")
     words: list[str] = []
     files: list[str] = []
     for path, name, kind in tables:
@@ -62,7 +68,7 @@ def tables_digest(tables: Sequence[Sequence[str]], recorded: str = "") -> str:
         is_text = kind.startswith("text")
         words += [name, *(f"{key} {value}" if is_text else key for key, value in table.items())]
         files += [] if is_text else table.values()
-    return _digest(words, files, recorded)
+    return _digest(words, files, before)
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
@@ -81,7 +87,7 @@ def _without_folders(value: Any) -> Any:
     return value.rpartition("/")[2] if isinstance(value, str) else value
 
 
-def _digest(words: Iterable[str], audio: Iterable[str], recorded: str) -> str:
+def _digest(words: Iterable[str], audio: Iterable[str], before: str) -> str:
     heard = hashlib.sha256()
     whole = True
     for path in audio:
@@ -89,7 +95,7 @@ def _digest(words: Iterable[str], audio: Iterable[str], recorded: str) -> str:
         whole = whole and sample is not None
         heard.update(sample or b"")
     said = hashlib.sha256("\n".join(words).encode()).hexdigest()[:32]
-    of_audio = heard.hexdigest()[:32] if whole else recorded.partition(":")[2] or "missing"
+    of_audio = heard.hexdigest()[:32] if whole else before.partition(":")[2] or "missing"
     return f"{said}:{of_audio}"
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from espnet3.components.data.dataset_module import instantiate_dataset_reference
-from espnet3.contract.kinds.audio import Audio
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from espnet_shrink.compat.espnet3 import Audio, instantiate_dataset_reference
 from espnet_shrink.core.files import write_atomically
 from espnet_shrink.data.kaldi import Utterance, write_folder
 from espnet_shrink.errors import ShrinkError

@@ -8,12 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from espnet3.contract.kinds.audio import Audio
-from espnet3.systems.base.inference import infer
-from espnet3.systems.base.inference_provider import InferenceProvider
-from espnet3.systems.esp2_asr.inference import ASRInferenceRunner
 from omegaconf import DictConfig
 
+from espnet_shrink.compat.espnet3 import ASRInferenceRunner, Audio, InferenceProvider, infer
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.core.files import write_text
 from espnet_shrink.data.kaldi import read_table

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from espnet3.contract.stages import StageSpec
-from espnet3.systems.esp2_asr.system import ASRSystem
 from omegaconf import OmegaConf
 
+from espnet_shrink.compat.espnet3 import ASRSystem, StageSpec
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.data.digest import config_digest
 from espnet_shrink.data.features import sampling_rate_hz

@@ -11,9 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from espnet2.layers.create_adapter import create_adapter
-from espnet3.systems.esp2_asr.task import ASRTask
-
+from espnet_shrink.compat.espnet3 import ASRTask, create_adapter
 from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.training.extras import Extra, wrap_all

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import sys
 
-from espnet3.systems.base.training import train
-from espnet3.utils.logging_utils import configure_logging
 from omegaconf import OmegaConf
 
+from espnet_shrink.compat.espnet3 import configure_logging, train
 from espnet_shrink.espnet3.task import ShrunkASRTask
 from espnet_shrink.training.extras import read_extras
 

@@ -17,10 +17,9 @@ from espnet_shrink.core.files import (
     claim_folder,
     lock_folder,
     read_yaml,
-    recorded,
     write_text,
 )
-from espnet_shrink.data.digest import data_digest
+from espnet_shrink.data.digest import content_of, data_digest
 from espnet_shrink.data.features import FeatureSet, extract
 from espnet_shrink.data.kaldi import write_folder
 from espnet_shrink.data.select import check_selection, expected_order, select
@@ -71,9 +70,8 @@ def make_proxy(
     Raises:
         ShrinkError: bad data, method or size, or `out` was made with other settings.
     """
-    known = recorded(out)
     record = {
-        "data_content": data_digest(data, str(known.get("data_content", ""))), "size": size,
+        "data_content": content_of(data, out, "data_content"), "size": size,
         "method": method, "seed": seed, "base_hash": loaded.hash,
         **loaded.asked,
         MADE_WITH: made_with(),

@@ -28,11 +28,10 @@ from espnet_shrink.core.files import (
     claim_folder,
     lock_folder,
     read_yaml,
-    recorded,
     write_text,
 )
 from espnet_shrink.core.settings import require
-from espnet_shrink.data.digest import config_digest, data_digest
+from espnet_shrink.data.digest import config_digest, content_of
 from espnet_shrink.data.features import extract
 from espnet_shrink.data.metric import Metric
 from espnet_shrink.methods.adapter import adapter_conf
@@ -98,10 +97,9 @@ def run_rounds(
     if retrain is not None and retraining is None:
         retraining = Retraining("espnet2", "", lambda: settings.train)
     check_rounds(baseline, data, out, settings, search, space, retraining)
-    known = str(recorded(out).get("proxy_set_content", ""))
     record = {
         **_record(baseline, data, out, settings, search, space, retraining),
-        "proxy_set_content": data_digest(proxy_folder, known),
+        "proxy_set_content": content_of(proxy_folder, out, "proxy_set_content"),
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
     check_folder(out, record)
@@ -159,7 +157,6 @@ def _record(
     retraining: Retraining | None,
 ) -> dict[str, Any]:
     """What decides the rounds, as far as it is known before there is a proxy set."""
-    known = str(recorded(out).get("data_content", ""))
     return {
         **dataclasses.asdict(settings),
         "search": dataclasses.asdict(search),
@@ -169,7 +166,7 @@ def _record(
         "training_config_content": config_digest(baseline.described),
         "base_hash": baseline.hash,
         **baseline.asked,
-        "data_content": data_digest(data, known),
+        "data_content": content_of(data, out, "data_content"),
         MADE_WITH: made_with(),
     }
 

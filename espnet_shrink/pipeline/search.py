@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from espnet_shrink.core.files import (
     read_yaml,
     recorded,
 )
-from espnet_shrink.data.digest import data_digest
+from espnet_shrink.data.digest import content_of
 from espnet_shrink.data.kaldi import Utterance
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.objectives.score import Score, Scorer
@@ -108,7 +108,7 @@ def search_plan(
     check_workers(workers)
     check_search(subject.survey, subject.loaded, space, subject.search, budget_params)
     finished = (out / "plan.yaml").exists()
-    record = _record(subject, space, budget_params, recorded(out), finished)
+    record = _record(subject, space, budget_params, out, finished)
     check_folder(out, record)
     problem = None if finished else _problem(subject, space, budget_params)
     with lock_folder(out):
@@ -122,20 +122,18 @@ def _record(
     subject: Subject,
     space: SearchSpace,
     budget_params: int,
-    known: Mapping[str, Any],
+    out: Path,
     finished: bool,
 ) -> dict[str, Any]:
     """All that decides the plan."""
-    heard = known.get("whitened_by") if finished else [u.name for u in subject.recordings]
+    heard = recorded(out).get("whitened_by") if finished else [u.name for u in subject.recordings]
     return {
         **dataclasses.asdict(subject.search),
         "budget_params": budget_params,
         "base_hash": subject.loaded.hash,
         **subject.loaded.asked,
-        "proxy_set_content": data_digest(
-            subject.proxy_folder, str(known.get("proxy_set_content", ""))
-        ),
-        "data_content": data_digest(subject.data_folder, str(known.get("data_content", ""))),
+        "proxy_set_content": content_of(subject.proxy_folder, out, "proxy_set_content"),
+        "data_content": content_of(subject.data_folder, out, "data_content"),
         "space": space.document,
         MADE_WITH: made_with(),
         "whitened_by": heard,
