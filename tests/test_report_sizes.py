@@ -245,8 +245,8 @@ def test_perplexity_is_a_metric_without_percent(tmp_path):
 
 def test_forms_are_of_one_size(tmp_path):
     data = three()
-    data["variants"] = [{"name": "int8 (torch)", "target": 3.0, "size_mib": 1.0,
-                         "memory_mib": 2.0, "scores": {"wer": estimate(2.6)}, "rtf": {}, "exp": "3x/int8"}]  # fmt: skip
+    form = {"name": "int8 (torch)", "target": 3.0, "size_mib": 1.0, "memory_mib": 2.0}
+    data["variants"] = [form | {"scores": {"wer": estimate(2.6)}, "rtf": {}, "exp": "3x/int8"}]
     rows = markdown_table(results_md(loaded(tmp_path, data)), "The final model in other forms")
     assert [row["final model as"] for row in rows] == ["3x, float32 (torch)", "3x, int8 (torch)"]
     assert rows[1]["CER % test"] == "-"

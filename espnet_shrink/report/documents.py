@@ -6,7 +6,6 @@ from espnet_shrink.report.layout import aligned, escape, markdown
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.tables import (
     main_table,
-    metric_label,
     metrics_of,
     rank_table,
     rounds_table,
@@ -40,7 +39,7 @@ def results_md(results: Results) -> str:
         "\n".join(f"- {escape(note)}" for note in notes(results)),
     ]
     if len(results.sizes) > 1:
-        parts.append(f"![{metric_label(results.metric)} against parameters]({PARETO})")
+        parts.append(f"![{results.metric.upper()} against parameters]({PARETO})")
     parts.append("\n\n".join(map(escape, verdicts(results))))
     if results.variants:
         parts += ["## The final model in other forms"]

@@ -20,9 +20,9 @@ from espnet_shrink.report.plots import (
     label_points,
     params_axis,
     save,
+    score_axis,
 )
 from espnet_shrink.report.results import Results, Size
-from espnet_shrink.report.tables import metric_label
 
 
 def plot_pareto(results: Results, path: str | os.PathLike[str]) -> None:
@@ -44,8 +44,8 @@ def plot_pareto(results: Results, path: str | os.PathLike[str]) -> None:
                 names.append((size.final.params, text, True))
         for axes, name in zip(panels, results.sets, strict=True):
             top = label_points(axes, names, canvas)
-            label = metric_label(results.metric)
-            axes.set_title(f"{results.corpus}, {name}: {label} against parameters", pad=top)
+            rate = results.metric.upper()
+            axes.set_title(f"{results.corpus}, {name}: {rate} against parameters", pad=top)
         save(figure, path)
 
 
@@ -76,7 +76,7 @@ def _panel(axes: Axes, results: Results, name: str) -> None:
     axes.plot([x for x, _ in line], [y for _, y in line], color=BLUE, alpha=0.35, zorder=2)
     axes.set_ylim(0, 1.1 * (max(tops) or 1))
     params_axis(axes, [before.params, *(results.final_of(size).params for size in made)])
-    axes.set_ylabel(f"{metric_label(metric)} with 95 % intervals")
+    axes.set_ylabel(score_axis(metric))
 
 
 def _control(axes: Axes, results: Results, size: Size, name: str) -> float:

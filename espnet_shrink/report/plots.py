@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 from espnet_shrink.core.files import write_atomically
 from espnet_shrink.report.layout import shorten
 from espnet_shrink.report.results import Results, RoundResult
-from espnet_shrink.report.tables import chosen_rounds, metric_label, round_name
+from espnet_shrink.report.tables import IN_PERCENT, chosen_rounds, round_name
 
 WIDTH_INCHES, DPI = 8.0, 150
 
@@ -157,7 +157,12 @@ def _wer_panel(axes: Axes, results: Results, name: str) -> None:
     top = _hollow_points(axes, results, name, max(tops))
     axes.set_ylim(0, top)
     params_axis(axes, [results.baseline.params, *(r.params for r in results.smallest.accepted)])
-    axes.set_ylabel(f"{metric_label(metric)} with 95 % intervals")
+    axes.set_ylabel(score_axis(metric))
+
+
+def score_axis(metric: str) -> str:
+    """`WER (%) with 95 % intervals`."""
+    return f"{metric.upper()}{' (%)' if metric in IN_PERCENT else ''} with 95 % intervals"
 
 
 def params_axis(axes: Axes, params: Sequence[int]) -> None:
