@@ -10,7 +10,7 @@ from conftest import ROUNDS, SEARCH, tree, write_hypotheses
 
 from espnet_shrink.cli import parser
 from espnet_shrink.core.files import read_yaml
-from espnet_shrink.data.select import PROXY_SIZE
+from espnet_shrink.data import PROXY_SIZE
 from espnet_shrink.pipeline.rounds import RoundsSettings
 from espnet_shrink.presets import presets
 from espnet_shrink.search.settings import SearchSettings

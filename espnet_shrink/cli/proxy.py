@@ -12,7 +12,7 @@ from espnet_shrink.cli.verb import (
     add_out,
     add_verb,
 )
-from espnet_shrink.data.select import PROXY_SIZE
+from espnet_shrink.data import PROXY_SIZE
 
 
 def add(verbs: Verbs) -> None:

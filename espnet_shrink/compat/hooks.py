@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from espnet_shrink.compat.renames import translate
-from espnet_shrink.core.checkpoints import factored_name, read_checkpoint
+from espnet_shrink.compat.renames import factored_name, translate
 from espnet_shrink.core.files import write_atomically
 from espnet_shrink.errors import ShrinkError
 
@@ -130,6 +129,8 @@ def _check_loading(module: Any) -> None:
 
             @classmethod
             def build_model(cls, args: Any) -> Any:
+                from espnet_shrink.core.checkpoints import read_checkpoint  # imports torch
+
                 if model_file is not None and _is_ours(args):
                     read_checkpoint(model_file)  # refuses pickled objects before ESPnet reads
                 model = super().build_model(args)

@@ -39,3 +39,11 @@ def translate_checkpoints_of(model: torch.nn.Module) -> None:
                 state_dict[here] = state_dict.pop(name)
 
     model.register_load_state_dict_pre_hook(rename)
+
+
+def factored_name(key: str) -> str | None:
+    """The matrix whose low-rank factor a state-dict key names; None: it names none."""
+    for end, dense in (("_U", ""), ("_V", ""), (".U.weight", ".weight"), (".V.weight", ".weight")):
+        if key.endswith(end):
+            return key.removesuffix(end) + dense
+    return None

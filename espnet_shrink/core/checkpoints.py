@@ -17,14 +17,6 @@ from espnet_shrink.errors import ShrinkError, first_line
 SAFE_TORCH = "2.6"  # before it, weights_only=True could be made to execute code (CVE-2025-32434)
 
 
-def factored_name(key: str) -> str | None:
-    """The matrix whose low-rank factor a state-dict key names; None: it names none."""
-    for end, dense in (("_U", ""), ("_V", ""), (".U.weight", ".weight"), (".V.weight", ".weight")):
-        if key.endswith(end):
-            return key.removesuffix(end) + dense
-    return None
-
-
 def read_pickle_free(path: str | Path) -> Any:
     """Read tensors in any arrangement; nothing in the file is ever executed.
 

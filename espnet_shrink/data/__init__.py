@@ -1,1 +1,3 @@
 """Data folders, features and proxy sets."""
+
+PROXY_SIZE = 100  # utterances of a proxy set, unless told otherwise

@@ -10,7 +10,6 @@ from scipy import stats
 
 from espnet_shrink.errors import ShrinkError
 
-PROXY_SIZE = 100  # utterances, unless told otherwise
 SWAPS = 1000  # at most, of an ordered choice; it ends before, when no swap helps
 
 

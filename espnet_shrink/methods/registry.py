@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.base import Method
 from espnet_shrink.plan import LOWRANK
+
+if TYPE_CHECKING:  # it imports torch, which the help of a command does not need
+    from espnet_shrink.methods.base import Method
 
 
 def _low_rank() -> Method:

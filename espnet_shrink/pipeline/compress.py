@@ -20,9 +20,9 @@ from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.compat.named_files import check_named_files
 from espnet_shrink.core.files import write_text
 from espnet_shrink.core.out_folder import check_out
+from espnet_shrink.data import PROXY_SIZE
 from espnet_shrink.data.features import extract
 from espnet_shrink.data.kaldi import read_table
-from espnet_shrink.data.select import PROXY_SIZE
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
