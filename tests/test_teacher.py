@@ -225,16 +225,8 @@ def killed_after_an_epoch(exp):
     process.wait()
 
 
-def test_a_real_training_with_a_teacher_is_killed_and_resumes(
-    tmp_path, monkeypatch, trained_recipe
-):
-    import shutil
-
-    from espnet_shrink.pipeline.stages import open_baseline
-
-    shutil.copytree(trained_recipe, tmp_path / "recipe", symlinks=True)
-    monkeypatch.chdir(tmp_path / "recipe")
-    base, exp, epochs = open_baseline("exp/asr"), Path("new"), 8
+def test_a_real_training_with_a_teacher_is_killed_and_resumes(baseline):
+    base, exp, epochs = baseline, Path("new"), 3
     small, plan = factorised(base)
     changes = {**adapter_config(adapter_conf(plan, model_hash(base.model))), "num_workers": 1}
     request = TrainingRequest(

@@ -16,7 +16,13 @@ from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import claim_folder, lock_folder, recorded, write_text
 from espnet_shrink.data.digest import tables_digest
 from espnet_shrink.data.features import extract, extract_recordings
-from espnet_shrink.data.kaldi import Utterance, read_recordings, read_table, write_folder
+from espnet_shrink.data.kaldi import (
+    Utterance,
+    evenly_spaced,
+    read_recordings,
+    read_table,
+    write_folder,
+)
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.analysis import model_hash
 from espnet_shrink.objectives.decode_set import best_decoder
@@ -87,4 +93,4 @@ def _hear(
 
 def _text(hypothesis: str) -> str:
     """Nothing, if a token of the hypothesis stands for no text that could be trained on."""
-    return "" if "<unk>" in hypothesis else " ".join(hypothesis.split())
+    return "" if "<unk>" in hypothesis else evenly_spaced(hypothesis)
