@@ -163,6 +163,26 @@ def test_the_stages_leave_a_smaller_model_that_espnet3_trained(recipe3):
     assert config["trainer"]["logger"][0]["save_dir"] == f"{OUT}/round1/tensorboard"
 
 
+def test_a_teacher_rides_along_with_espnet3s_trainer_and_stays_out_of_what_it_saves(recipe3):
+    taught = Path("exp/taught")
+    shutil.copytree(OUT, taught)
+    shutil.rmtree(taught / "round1")
+    for name in ("rounds.yaml", "settings.yaml"):
+        (taught / name).unlink()
+    config = read_yaml("conf/training.yaml") | {"exp_tag": "training"}
+    config["shrink"]["out_dir"] = str(taught)
+    config["shrink"]["rounds"]["distil"] = {"token_kl": 1.0, "ctc_kl": 0.5}
+    Path("conf/taught.yaml").write_text(yaml.safe_dump(config))
+    assert stages("shrink", "--training_config", "conf/taught.yaml") == 0
+    assert "teaches 1 token_kl + 0.5 ctc_kl" in (taught / "round1/train.log").read_text()
+    saved = torch.load(taught / "round1/last.ckpt", weights_only=False)
+    init = torch.load(taught / "round1/init.pth", weights_only=True)
+    assert {name.removeprefix("model.") for name in saved["state_dict"]} == init.keys()
+    small = load_model(*find_model(taught / "round1")).model
+    groups = saved["optimizer_states"][0]["param_groups"]
+    assert sum(len(group["params"]) for group in groups) == len(list(small.parameters()))
+
+
 def test_training_starts_from_the_factors(recipe3):
     from espnet3.utils.task_utils import get_espnet_model
 

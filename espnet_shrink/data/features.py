@@ -123,11 +123,10 @@ def extract_all(loaded: LoadedModel, utterances: Sequence[Utterance]) -> Feature
             tags; nothing long enough.
     """
     check_decoders(loaded)
-    rate_hz = sampling_rate_hz(loaded)
     with working_on(f"{loaded.config}: its tokenizer"):
         codec = text_codec(loaded)
     texts = scored_texts(vars(loaded.args), loaded.config)
-    features, seconds, wanted = [], [], []
+    wanted = []
     for utterance in utterances:
         with working_on(f"tokens of {utterance.name}, {utterance.text!r}"):
             wanted.append(codec.reference(utterance.text))
@@ -137,17 +136,39 @@ def extract_all(loaded: LoadedModel, utterances: Sequence[Utterance]) -> Feature
             f"nothing is left of any text once {loaded.config} has cleaned it: "
             "give texts in the language of the model"
         )
+    features, seconds = _features(loaded, utterances)
+    return FeatureSet(
+        utterances, features, [r.tokens for r in wanted], seconds, references,
+        metric_of(references), [r.prompt for r in wanted],
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def extract_recordings(loaded: LoadedModel, utterances: Sequence[Utterance]) -> FeatureSet:
+    """The same of utterances without a text, to be decoded: there are no tokens and references.
+
+    Raises:
+        ShrinkError: as `extract_all`, as far as it is about audio.
+    """
+    check_decoders(loaded)
+    with working_on(f"{loaded.config}: its tokenizer"):
+        prompt = text_codec(loaded).reference("").prompt
+    features, seconds = _features(loaded, utterances)
+    return FeatureSet(utterances, features, [], seconds, prompts=[prompt] * len(utterances))
+
+
+def _features(
+    loaded: LoadedModel, utterances: Sequence[Utterance]
+) -> tuple[list[torch.Tensor], list[float]]:
+    rate_hz = sampling_rate_hz(loaded)
+    features, seconds = [], []
     for utterance in utterances:
         samples = torch.from_numpy(read_audio(utterance, rate_hz))
         seconds.append(len(samples) / rate_hz)
         features.append(
             frontend_output(lambda x: encoder_input(loaded, x), samples, rate_hz, utterance)
         )
-    features = empty_too_short(loaded.model, utterances, features, rate_hz)
-    return FeatureSet(
-        utterances, features, [r.tokens for r in wanted], seconds, references,
-        metric_of(references), [r.prompt for r in wanted],
-    )  # fmt: skip
+    return empty_too_short(loaded.model, utterances, features, rate_hz), seconds
 
 
 def sampling_rate_hz(loaded: LoadedModel) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,10 +109,36 @@ def read_folder(folder: str | Path) -> list[Utterance]:
     """The utterances of a data folder, in the order of wav.scp.
 
     Raises:
-        ShrinkError: folder or files missing, an utterance in one file only, empty text,
-            missing audio or a pipe in wav.scp.
+        ShrinkError: as `read_recordings`, and no text, an utterance in one file only, or empty
+            text.
     """
     data = Path(folder)
+    _check_folder(data, ("wav.scp", "text"))
+    audio, text = read_table(data / "wav.scp", values=True), read_table(data / "text")
+    _check_agree(data, audio, "text", text)
+    utterances = []
+    for heard in _heard(data, audio):
+        if not text[heard.name]:
+            raise ShrinkError(
+                f"{data}/text: {heard.name} has no text: add it or drop the utterance"
+            )
+        utterances.append(dataclasses.replace(heard, text=text[heard.name]))
+    return utterances
+
+
+def read_recordings(folder: str | Path) -> list[Utterance]:
+    """The utterances of a folder that needs no text, in the order of wav.scp; `text` is empty.
+
+    Raises:
+        ShrinkError: folder or wav.scp missing, an utterance in utt2spk or wav.scp only, missing
+            audio or a pipe in wav.scp.
+    """
+    data = Path(folder)
+    _check_folder(data, ("wav.scp",))
+    return list(_heard(data, read_table(data / "wav.scp", values=True)))
+
+
+def _check_folder(data: Path, files: Sequence[str]) -> None:
     if not data.is_dir():
         raise ShrinkError(f"no such data folder: {data}")
     if (data / "segments").exists():
@@ -119,24 +146,29 @@ def read_folder(folder: str | Path) -> list[Utterance]:
             f"{data} has segments: write each utterance to a file of its own first, as ESPnet's "
             "format_wav_scp.py does"
         )
-    for name in ("wav.scp", "text"):
+    for name in files:
         if not (data / name).exists():
             raise ShrinkError(
-                f"no such file: {data / name} (a Kaldi-style folder has wav.scp and text)"
+                f"no such file: {data / name} (a Kaldi-style folder has {' and '.join(files)})"
             )
-    audio, text = read_table(data / "wav.scp", values=True), read_table(data / "text")
-    own = {name: name for name in audio}  # without utt2spk everyone speaks once
+
+
+def _check_agree(data: Path, audio: Mapping[str, str], name: str, table: Mapping[str, str]) -> None:
+    for here, there, lacking in (("wav.scp", name, audio.keys() - table.keys()),
+                                 (name, "wav.scp", table.keys() - audio.keys())):  # fmt: skip
+        if lacking:
+            raise ShrinkError(
+                f"{data}: {min(lacking)} is in {here} but not in {there} "
+                f"({len(lacking)} such): make the files agree"
+            )
+
+
+def _heard(data: Path, audio: Mapping[str, str]) -> Iterator[Utterance]:
+    """Utterances without their text."""
     utt2spk = data / "utt2spk"
+    own = {name: name for name in audio}  # without utt2spk everyone speaks once
     speakers = read_table(utt2spk, values=True) if utt2spk.exists() else own
-    for name, table in (("text", text), ("utt2spk", speakers)):
-        for here, there, lacking in (("wav.scp", name, audio.keys() - table.keys()),
-                                     (name, "wav.scp", table.keys() - audio.keys())):  # fmt: skip
-            if lacking:
-                raise ShrinkError(
-                    f"{data}: {min(lacking)} is in {here} but not in {there} "
-                    f"({len(lacking)} such): make the files agree"
-                )
-    utterances = []
+    _check_agree(data, audio, "utt2spk", speakers)
     for name, entry in audio.items():
         if entry.endswith("|") or entry.startswith("|"):
             raise ShrinkError(
@@ -145,10 +177,7 @@ def read_folder(folder: str | Path) -> list[Utterance]:
             )
         if not Path(audio_file(entry)).is_file():
             raise ShrinkError(f"{data}/wav.scp: audio of {name} is missing: {entry}")
-        if not text[name]:
-            raise ShrinkError(f"{data}/text: {name} has no text: add it or drop the utterance")
-        utterances.append(Utterance(name, entry, text[name], speakers[name]))
-    return utterances
+        yield Utterance(name, entry, "", speakers[name])
 
 
 def write_folder(folder: Path, utterances: Iterable[Utterance]) -> None:

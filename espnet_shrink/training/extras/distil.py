@@ -82,6 +82,10 @@ def parts_of(distil: Distil, model: Any) -> dict[str, str]:
     """
     there = {name for name, _ in model.named_modules()}
     transducer = "joint_network" in there
+    # A lattice that is pruned, or has blanks of several lengths, has other classes.
+    plain_lattice = not getattr(model, "use_k2_pruned_loss", False) and not getattr(
+        model, "transducer_multi_blank_durations", None
+    )
     parts = {
         "specaug": "specaug", "encoder": "encoder", "postencoder": "postencoder",
         "ctc": "ctc_lin" if "ctc_lin" in there else "ctc.ctc_lo", "decoder": "decoder",
@@ -91,8 +95,7 @@ def parts_of(distil: Distil, model: Any) -> dict[str, str]:
         "token_kl": ("decoder", "attention decoder", not transducer),
         "ctc_kl": ("ctc", "CTC head", True),
         "encoder_mse": ("encoder", "encoder", True),
-        "transducer_kl": ("joint", "joint network over a whole lattice",
-                          not getattr(model, "use_k2_pruned_loss", False)),
+        "transducer_kl": ("joint", "joint network over a whole lattice", plain_lattice),
     }  # fmt: skip
     wanted = {"encoder", "postencoder"}
     for loss in distil.losses:
