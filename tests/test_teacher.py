@@ -14,6 +14,7 @@ import torch
 import yaml
 from architectures import make
 from conftest import ENVIRONMENT, one_core
+from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from toy import random_plan
 
 from espnet_shrink.compat.hooks import adapter_config
@@ -25,7 +26,6 @@ from espnet_shrink.methods.lowrank.analysis import model_hash
 from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
 from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
-from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.training.espnet2 import retrain, retraining_config
 from espnet_shrink.training.extras import read_extras, write_extras
 from espnet_shrink.training.extras.distil import LOSSES, Distil, parts_of, teacher_extra

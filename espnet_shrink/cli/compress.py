@@ -45,6 +45,11 @@ def add(verbs: Verbs) -> None:
         help="training set to retrain on, a Kaldi-style folder; by default what a folder's config "
         "names, if it is here (an archive or tag names none)",
     )
+    verb.add_argument(
+        "--unlabelled", type=Path, metavar="DIR",
+        help="recordings without texts (DIR/wav.scp) to retrain on instead: the uncompressed model "
+        "writes the texts and teaches (`distil` of the rounds preset)",
+    )  # fmt: skip
     verb.add_argument("--no-retrain", action="store_true", help="search and factorise only")
     add_presets(verb, "rounds", "search")
     add_learning_rate(verb)
@@ -58,14 +63,19 @@ def run(args: argparse.Namespace) -> None:
     from espnet_shrink.pipeline.compress import Request, compress
     from espnet_shrink.search.settings import SearchSettings
 
-    if args.no_retrain and args.train is not None:
-        raise ShrinkError("--train gives data to retrain on, --no-retrain forbids it: give one")
+    given = [name for name in ("train", "unlabelled") if getattr(args, name) is not None]
+    if args.no_retrain and given:
+        raise ShrinkError(
+            f"--{given[0]} gives data to retrain on, --no-retrain forbids it: give one"
+        )
+    if len(given) > 1:
+        raise ShrinkError("--train and --unlabelled both give data to retrain on: give one")
     settings = rounds_settings(args, max(args.target) if args.target else None)
     search = load_settings(SearchSettings, args.search_config, {"seed": args.seed})
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(
         args.model, args.target or (settings.target,), args.data, args.out, args.train,
-        not args.no_retrain, command, args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
+        args.unlabelled, not args.no_retrain, command, args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
     )  # fmt: skip
     done = compress(request, settings, search)
     print(done.summary)

@@ -54,10 +54,18 @@ def decode_missing(loaded: LoadedModel, features: FeatureSet, exp: Path, name: s
 
 def best_decoder(exp: Path, features: FeatureSet, name: str) -> str:
     """The decoder whose kept hypotheses of a set have the fewest errors."""
-    rates = {}
+    found = {}
     for path in sorted(exp.glob(f"{TAG}*/{name}/text")):
         texts = read_table(path)
-        said = [texts.get(u.name, "") for u in features.utterances]
         decoder = path.parent.parent.name.removeprefix(TAG)
-        rates[decoder] = errors(features.references, said, features.metric).rate
+        found[decoder] = [texts.get(u.name, "") for u in features.utterances]
+    return fewest_errors(found, features)
+
+
+def fewest_errors(by_decoder: Mapping[str, Sequence[str]], features: FeatureSet) -> str:
+    """The decoder whose texts of a set have the fewest errors."""
+    rates = {
+        decoder: errors(features.references, texts, features.metric).rate
+        for decoder, texts in by_decoder.items()
+    }
     return min(rates, key=lambda decoder: rates[decoder])

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import claim_folder, lock_folder, recorded, write_text
 from espnet_shrink.data.digest import tables_digest
-from espnet_shrink.data.features import extract, extract_recordings
+from espnet_shrink.data.features import FeatureSet, extract, extract_recordings
 from espnet_shrink.data.kaldi import (
     Utterance,
     evenly_spaced,
@@ -24,8 +24,7 @@ from espnet_shrink.data.kaldi import (
     write_folder,
 )
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank.analysis import model_hash
-from espnet_shrink.objectives.decode_set import best_decoder
+from espnet_shrink.objectives.decode_set import fewest_errors
 from espnet_shrink.objectives.score import Scorer
 
 AT_ONCE = 200  # utterances that are in memory, and lost if the run is cut off
@@ -47,7 +46,7 @@ def pseudo_labelled(loaded: LoadedModel, recordings: Path, dev: Path, out: Path)
     known = str(recorded(out).get("audio_content", ""))
     audio = [[str(recordings / "wav.scp"), "speech", "sound"]]
     record = {
-        "base_hash": model_hash(loaded.model), **loaded.asked,
+        "base_hash": loaded.hash, **loaded.asked,
         "audio_content": tables_digest(audio, known),
     }  # fmt: skip
     utterances = read_recordings(recordings) if not (made / "text").exists() else []
@@ -81,7 +80,7 @@ def _hear(
     for first in tqdm(parts, desc="texts by the uncompressed model", unit="part"):
         path = out / "parts" / f"{first}.txt"
         if not path.exists():
-            decoder = decoder or best_decoder(loaded, extract(loaded, dev))
+            decoder = decoder or _best_decoder(loaded, extract(loaded, dev))
             part = utterances[first : first + AT_ONCE]
             scorer = Scorer(loaded, extract_recordings(loaded, part), only=decoder)
             (texts,) = scorer.hypotheses().values()
@@ -89,6 +88,10 @@ def _hear(
             write_text(path, "".join(f"{line.rstrip()}\n" for line in lines))
         heard |= read_table(path)
     return heard
+
+
+def _best_decoder(loaded: LoadedModel, dev: FeatureSet) -> str:
+    return fewest_errors(Scorer(loaded, dev).hypotheses(), dev)
 
 
 def _text(hypothesis: str) -> str:

@@ -26,19 +26,24 @@ from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
+from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.decode_set import best_decoder, decode_missing, greedy_tag, is_decoded
+from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
 from espnet_shrink.pipeline.opening import open_model
 from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.pipeline.rounds import BASE, Outcome, check_rounds, keys_of, run_rounds
+from espnet_shrink.pipeline.search import check_search
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
 from espnet_shrink.report.write import write_report
 from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.sources import Source, open_source
 from espnet_shrink.sources.archive import SUFFIXES
 from espnet_shrink.training.espnet2 import retrain
+from espnet_shrink.training.extras.distil import teacher_extra, without_labels
 from espnet_shrink.training.retraining import espnet2_retraining
 from espnet_shrink.training.rounds_settings import RoundsSettings
 
@@ -53,6 +58,7 @@ class Request:
         data: dev set, a Kaldi-style folder: everything is chosen on it.
         out: folder to write to.
         train: training set to retrain on; None: what the model's config names.
+        unlabelled: recordings without texts to retrain on instead.
         retrain: whether to retrain at all.
         command: for the record.
     """
@@ -62,6 +68,7 @@ class Request:
     data: Path
     out: Path
     train: Path | None
+    unlabelled: Path | None
     retrain: bool
     command: str
     checkpoint: str | None = None
@@ -99,15 +106,23 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
         ShrinkError: bad model, data or target; no round kept its errors on dev within the limit.
     """
     source, loaded = _open(request)
+    space, train = find_space(loaded, request.out, search), request.train
+    if request.unlabelled is not None:
+        settings = dataclasses.replace(
+            settings, distil=without_labels(settings.distil, loaded.model)
+        )
+        _check_teacher(request, loaded, space, settings, search)
+        train = pseudo_labelled(
+            loaded, request.unlabelled, request.data, request.out / "unlabelled"
+        )
     sizes = {
         target: dataclasses.replace(settings, target=target) for target in sorted(request.targets)
     }
     retraining = None
     if request.retrain:
         retraining = espnet2_retraining(
-            loaded, request.train, request.data, request.out, settings, request.ngpu
+            loaded, train, request.data, request.out, settings, request.ngpu
         )
-    space = find_space(loaded, request.out, search)
     for target, size in sizes.items():
         folder = request.folder(target)
         check_rounds(loaded, request.data, folder, size, search, space, retraining)
@@ -142,6 +157,21 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     results = _score(request, subject)
     summary = write_report(results, request.out)
     return Compressed(outcomes, results, summary, _pack(request, source, results))
+
+
+def _check_teacher(
+    request: Request,
+    loaded: LoadedModel,
+    space: SearchSpace,
+    settings: RoundsSettings,
+    search: SearchSettings,
+) -> None:
+    """Refuse what can be, before the model writes texts for long."""
+    settings.start_rate(loaded.config)
+    teacher_extra(settings.distil, loaded)
+    found = method_of(search.method).survey(loaded.model)
+    for target in request.targets:
+        check_search(found, loaded, space, search, int(loaded.params / target))
 
 
 def _pack(request: Request, source: Source, results: Results) -> list[Packed]:

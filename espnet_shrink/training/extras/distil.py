@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -52,6 +53,18 @@ class Distil:
             f"{losses} + {self.labels:g} of the labels' own, at temperature {self.temperature:g}, "
             f"on {'the same' if self.input == 'same' else 'clean'} input"
         )
+
+
+def without_labels(distil: Distil, model: Any) -> Distil:
+    """`distil` where texts are the model's own guesses: if it asks for nothing, all KL that fit."""
+    if distil.losses:
+        return distil
+    for one in (Distil(token_kl=1.0), Distil(ctc_kl=1.0), Distil(transducer_kl=1.0)):
+        with contextlib.suppress(ShrinkError):
+            parts_of(one, model)
+            weights: dict[str, Any] = one.losses
+            distil = dataclasses.replace(distil, **weights)
+    return distil
 
 
 def teacher_extra(distil: Distil, base: LoadedModel) -> dict[str, dict[str, Any]]:
