@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
     command = shlex.join(["espnet-shrink", *sys.argv[1:]])
     request = Request(
         args.model, args.target or (settings.target,), args.data, args.out, args.train,
-        args.unlabelled, not args.no_retrain, command, args.checkpoint, args.ngpu, args.lang_sym, args.task_sym,
+        args.unlabelled, not args.no_retrain, command, args.checkpoint, args.ngpu, args.lang_sym,
+        args.task_sym,
     )  # fmt: skip
     done = compress(request, settings, search)
     print(done.summary)
