@@ -251,3 +251,33 @@ def test_without_the_plugin_espnet_names_the_package_to_install(small, recipe):
 def test_the_order_of_the_verbs_helps(capsys):
     assert run_cli(["--help"]) == 0
     assert "espnet-shrink compress MODEL" in capsys.readouterr().out
+
+
+def test_a_model_recovers_on_recordings_without_texts(recipe, shrink, tmp_path):
+    """Its own texts, in a folder of their own, and itself as the teacher."""
+    sounds = Path("sounds")
+    sounds.mkdir()
+    lines = Path("dump/raw/train/wav.scp").read_text().splitlines()[:24]
+    (sounds / "wav.scp").write_text("\n".join(lines) + "\n")
+    Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 8}))
+    rounds = {**ROUNDS, "target": 1.3, "step": 2.0, "final_epochs": 1, "control": False}
+    Path("rounds.yaml").write_text(yaml.safe_dump(rounds))
+    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--unlabelled", "sounds",
+                  "--rounds_config", "rounds.yaml", "--search_config", "search.yaml", "--out",
+                  "out")  # fmt: skip
+    assert done.status == 0, done.err
+    made = Path("out/unlabelled/train/text").read_text().splitlines()
+    assert 0 < len(made) <= 24 and {line.split()[0] for line in made} <= {
+        line.split()[0] for line in lines
+    }
+    config = read_yaml("out/round1/config.yaml")
+    assert config["train_data_path_and_name_and_type"][1][0] == "out/unlabelled/train/text"
+    assert "token_kl" in Path("out/round1/train.log").read_text()
+    state = torch.load("out/round1/valid.acc.ave.pth", weights_only=True)
+    assert not any("teacher" in key for key in state)
+    both = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--unlabelled", "sounds",
+                  "--train", "dump/raw/train", "--out", "none")  # fmt: skip
+    assert both.status == 2 and "both give data" in both.err and not Path("none").exists()
+    none = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--unlabelled", "nowhere",
+                  "--out", "none")  # fmt: skip
+    assert none.status == 2 and none.err.count("\n") == 1 and "nowhere" in none.err
