@@ -112,7 +112,9 @@ def launch(*arguments: object) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [[], ["-m"], ["--version"], ["-m", "-x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["-m"], ["--version"], ["-m", "-x"], ["--extras", "a.yaml"]]
+)
 def test_wrong_usage_is_one_line_and_exit_status_2(monkeypatch, capsys, arguments):
     from espnet_shrink import run
 

@@ -58,8 +58,9 @@ def test_a_toy_is_surveyed_searched_built_trained_packed_and_reported(recipe, to
     results = json.loads(Path("out/results.json").read_text())
     full = sum(p.numel() for p in load_model(*find_model("exp/asr")).model.parameters())
     params = sum(p.numel() for p in final.model.parameters())
-    assert full / params >= 1.05 and f"{params:,}" in Path("out/RESULTS.md").read_text()
-    assert results["version"] == 2
+    (size,) = results["sizes"]
+    assert full / params >= 1.05 and size["final"]["params"] == params
+    assert f"{full / params:.2f}" in Path("out/RESULTS.md").read_text()
     (archive,) = Path("out").glob("*.zip")
     assert "README.md" in zipfile.ZipFile(archive).namelist()
 

@@ -287,7 +287,7 @@ def test_a_training_whose_disk_is_full_says_so_and_goes_on_when_there_is_space(r
     Path("retrain.py").write_text(
         "from pathlib import Path\n"
         "from espnet_shrink.core.files import read_yaml\n"
-        "from espnet_shrink.pipeline.stages import open_baseline\n"
+        "from espnet_shrink.pipeline.opening import open_baseline\n"
         "from espnet_shrink.training.espnet2 import retrain\n"
         "state = open_baseline('exp/asr').model.state_dict()\n"
         "from espnet_shrink.training.request import TrainingRequest\n"

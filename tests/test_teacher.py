@@ -26,7 +26,14 @@ from espnet_shrink.methods.lowrank.analysis import model_hash
 from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
 from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
+<<<<<<< HEAD
 from espnet_shrink.training.espnet2 import retrain, retraining_config
+=======
+from espnet_shrink.pipeline.rounds import run_rounds
+from espnet_shrink.pipeline.rounds_settings import RoundsSettings
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.training.espnet2 import leave_untrained, retrain, retraining_config
+>>>>>>> distil
 from espnet_shrink.training.extras import read_extras, write_extras
 from espnet_shrink.training.extras.distil import LOSSES, Distil, parts_of, teacher_extra
 from espnet_shrink.training.extras.losses import output_mse, real_positions
@@ -254,3 +261,24 @@ def test_a_real_training_with_a_teacher_is_killed_and_resumes(baseline):
     assert read_checkpoint(exp / "valid.acc.ave.pth").keys() == request.state.keys()
     assert base.checkpoint.read_bytes() == teacher
     assert "teacher" not in yaml.safe_dump(read_yaml(exp / "config.yaml"))
+
+
+@pytest.mark.parametrize("control", [True, False])
+def test_every_round_has_the_teacher_and_the_control_if_it_shall(baseline, control):
+    asked = {}
+
+    def note(request):
+        asked[request.exp.name] = request.extras
+        leave_untrained(request.base_config, request.state, request.exp, request.changes)
+
+    settings = RoundsSettings(
+        target=1.5, wer_limit_absolute=1000.0, distil=Distil(token_kl=1.0, control=control)
+    )
+    dev, search = Path("dump/raw/dev"), SearchSettings(searcher="uniform", min_rank=1)
+    run_rounds(baseline, dev, dev, Path("small"), settings, search, retrain=note)
+    taught = teacher_extra(settings.distil, baseline)
+    assert asked == {"round1": taught, "control": taught if control else {}}
+    lacks = dataclasses.replace(settings, distil=Distil(transducer_kl=1.0))
+    with pytest.raises(ShrinkError, match="transducer_kl needs a model with a joint network"):
+        run_rounds(baseline, dev, dev, Path("other"), lacks, search, retrain=note)
+    assert not Path("other").exists()

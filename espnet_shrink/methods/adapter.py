@@ -64,8 +64,10 @@ def build_from_conf(model: nn.Module, conf: Mapping[str, Any]) -> None:
     for step in steps_of(conf):
         method = method_of(step.method)
         # Names of another ESPnet version's modules are this one's by another name.
-        names = translate(step.plan.amounts, {site.name for site in method.survey(model).sites})
-        method.build(model, Plan({names[name]: n for name, n in step.plan.amounts.items()}))
+        known = {site.name for site in method.survey(model).sites}
+        names = translate([n for n in step.plan.amounts if isinstance(n, str)], known)
+        amounts = {names.get(name, name): n for name, n in step.plan.amounts.items()}
+        method.build(model, Plan(amounts))
     translate_checkpoints_of(model)
 
 

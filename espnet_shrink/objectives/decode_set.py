@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import write_text
 from espnet_shrink.data.features import FeatureSet
-from espnet_shrink.data.kaldi import read_table
 from espnet_shrink.objectives.score import Scorer, errors
 
 TAG = "decode_greedy_"
@@ -41,25 +39,10 @@ def decode_set(scorer: Scorer, exp: Path, name: str) -> Mapping[str, Sequence[st
     return found
 
 
-def is_decoded(exp: Path, name: str) -> bool:
-    """Whether `exp` holds greedy hypotheses of the set `name`."""
-    return any(exp.glob(f"{TAG}*/{name}/text"))
-
-
-def decode_missing(loaded: LoadedModel, features: FeatureSet, exp: Path, name: str) -> None:
-    """As `decode_set`, unless it was done before."""
-    if not is_decoded(exp, name):
-        decode_set(Scorer(loaded, features), exp, name)
-
-
-def best_decoder(exp: Path, features: FeatureSet, name: str) -> str:
-    """The decoder whose kept hypotheses of a set have the fewest errors."""
-    found = {}
-    for path in sorted(exp.glob(f"{TAG}*/{name}/text")):
-        texts = read_table(path)
-        decoder = path.parent.parent.name.removeprefix(TAG)
-        found[decoder] = [texts.get(u.name, "") for u in features.utterances]
-    return fewest_errors(found, features)
+def kept_texts(exp: Path, name: str) -> dict[str, Path]:
+    """Decoder -> the file of its greedy hypotheses of the set `name` in `exp`."""
+    paths = sorted(exp.glob(f"{TAG}*/{name}/text"))
+    return {path.parent.parent.name.removeprefix(TAG): path for path in paths}
 
 
 def fewest_errors(by_decoder: Mapping[str, Sequence[str]], features: FeatureSet) -> str:

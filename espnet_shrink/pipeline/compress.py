@@ -18,17 +18,20 @@ from tqdm import tqdm
 
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.compat.named_files import check_named_files
+from espnet_shrink.compat.references import scored_texts
 from espnet_shrink.core.files import write_text
 from espnet_shrink.core.out_folder import check_out
 from espnet_shrink.data import PROXY_SIZE
 from espnet_shrink.data.features import extract
 from espnet_shrink.data.kaldi import read_table
+from espnet_shrink.data.metric import Metric
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
 from espnet_shrink.methods.registry import method_of
-from espnet_shrink.objectives.decode_set import best_decoder, decode_missing, greedy_tag, is_decoded
+from espnet_shrink.objectives.decode_set import decode_set, greedy_tag, kept_texts
 from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.pipeline.opening import open_model
 from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.pipeline.rounds import BASE, Outcome, check_rounds, keys_of, run_rounds
@@ -37,6 +40,7 @@ from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.results import Results
+from espnet_shrink.report.wer import score
 from espnet_shrink.report.write import write_report
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
@@ -147,14 +151,14 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
             retrain=retrain if request.retrain else None, space=space, retraining=retraining,
             subject=subject,
         )  # fmt: skip
+    metric = next(outcome.metric for outcome in outcomes.values())
     if all(outcome.final is None for outcome in outcomes.values()):
-        (metric, *_) = (outcome.metric for outcome in outcomes.values())
         raise ShrinkError(
             f"no round kept dev {metric.upper()} within its limit "
             f"(see {request.folder(min(sizes))}/round*/round.yaml): lower --target, or retrain "
             "for longer (epochs in a rounds preset)"
         )
-    results = _score(request, subject)
+    results = _score(request, loaded, metric)
     summary = write_report(results, request.out)
     return Compressed(outcomes, results, summary, _pack(request, source, results))
 
@@ -198,25 +202,36 @@ def _open(request: Request) -> tuple[Source, LoadedModel]:
     return source, loaded.asking(request.lang_sym, request.task_sym)
 
 
-def _score(request: Request, subject: Subject) -> Results:
+def _score(request: Request, loaded: LoadedModel, metric: Metric) -> Results:
     """Scores of all systems on DATA, by the decoder that serves the base model best.
 
     The rounds have decoded it with all of them but the controls.
     """
-    base, name, loaded = request.out / BASE, request.data.name, subject.loaded
+    base, name = request.out / BASE, request.data.name
     if not (base / "config.yaml").exists():  # the report reads it there, not in the user's folder
         write_text(base / "config.yaml", loaded.config.read_text(encoding="utf-8"))
     folders = [request.folder(target) for target in request.targets]
-    decode_missing(loaded, subject.dev, base, name)
-    for control in (folder / "control" for folder in folders):
-        if (control / ".trained").exists() and not is_decoded(control, name):
-            model = load_model(*find_model(control)).asking(**loaded.asked)
-            decode_missing(model, extract(model, request.data), control, name)
-    decoder = best_decoder(base, subject.dev, name)
+    for exp in (base, *(folder / "control" for folder in folders)):
+        if kept_texts(exp, name) or not (exp == base or (exp / ".trained").exists()):
+            continue
+        model = loaded if exp == base else load_model(*find_model(exp)).asking(**loaded.asked)
+        decode_set(Scorer(model, extract(model, request.data)), exp, name)
+    decoder = _best_decoder(request, loaded, metric)
     return collect(
         Sources(base, request.out, request.data.parent, [name], greedy_tag(decoder),
                 f"{name} (dev data; greedy, {decoder})", [request.command], folders)
     )  # fmt: skip
+
+
+def _best_decoder(request: Request, loaded: LoadedModel, metric: Metric) -> str:
+    """That with the fewest errors of the base model; by texts alone, as the audio may be gone."""
+    texts = scored_texts(loaded.described, loaded.config)
+    references = read_table(request.data / "text")
+    rates = {}
+    for decoder, path in kept_texts(request.out / BASE, request.data.name).items():
+        found = score(references, read_table(path), texts, metric)
+        rates[decoder] = found.cer if metric == "cer" else found.wer
+    return min(rates, key=lambda decoder: rates[decoder])
 
 
 def _name(model: str, source: Source) -> str:
