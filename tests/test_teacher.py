@@ -14,7 +14,6 @@ import torch
 import yaml
 from architectures import make
 from conftest import ENVIRONMENT, one_core
-from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from toy import random_plan
 
 from espnet_shrink.compat.hooks import adapter_config
@@ -26,19 +25,15 @@ from espnet_shrink.methods.lowrank.analysis import model_hash
 from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
 from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
-<<<<<<< HEAD
-from espnet_shrink.training.espnet2 import retrain, retraining_config
-=======
 from espnet_shrink.pipeline.rounds import run_rounds
-from espnet_shrink.pipeline.rounds_settings import RoundsSettings
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.training.espnet2 import leave_untrained, retrain, retraining_config
->>>>>>> distil
 from espnet_shrink.training.extras import read_extras, write_extras
 from espnet_shrink.training.extras.distil import LOSSES, Distil, parts_of, teacher_extra
 from espnet_shrink.training.extras.losses import output_mse, real_positions
 from espnet_shrink.training.extras.teacher import Teacher
 from espnet_shrink.training.request import TrainingRequest
+from espnet_shrink.training.rounds_settings import RoundsSettings
 
 RECOGNISER = Distil(token_kl=1.0, ctc_kl=1.0, encoder_mse=1.0)
 TRANSDUCER = Distil(transducer_kl=1.0, encoder_mse=1.0)
