@@ -20,7 +20,7 @@ import yaml
 from espnet_shrink.compat.models import LoadedModel, load_model
 from espnet_shrink.compat.tasks import TASKS
 from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import Plan
 from espnet_shrink.training.extras.distil import Distil

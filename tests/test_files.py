@@ -23,7 +23,7 @@ from espnet_shrink.errors import ShrinkError
 HOLDER = textwrap.dedent(
     """
     import sys, time
-    from espnet_shrink.files import lock_folder
+    from espnet_shrink.core.files import lock_folder
     with lock_folder(sys.argv[1]):
         print("held", flush=True)
         time.sleep(600)

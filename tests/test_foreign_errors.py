@@ -120,12 +120,12 @@ def test_debug_shows_the_traceback_of_every_verb(recipe, shrink, monkeypatch):
 
 
 def test_a_defect_is_one_line_too(recipe, shrink, monkeypatch):
-    from espnet_shrink.pipeline import stages
+    from espnet_shrink.pipeline import space
 
     def fails(*arguments):
         raise ZeroDivisionError("division by zero\nsecond line")
 
-    monkeypatch.setattr(stages, "make_space", fails)
+    monkeypatch.setattr(space, "make_space", fails)
     ended = shrink("space", "--exp", "exp/asr", "--out", "out")
     assert (ended.status, ended.err) == (
         2, "espnet-shrink space: ZeroDivisionError: division by zero (perhaps a defect; run again "

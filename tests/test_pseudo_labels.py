@@ -13,7 +13,7 @@ from espnet_shrink.data.kaldi import evenly_spaced, read_folder, read_table
 from espnet_shrink.data.training_data import training_data
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.objectives import pseudo_labels
-from espnet_shrink.objectives.decode_set import best_decoder
+from espnet_shrink.objectives.decode_set import fewest_errors
 from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
 from espnet_shrink.objectives.score import Scorer
 
@@ -35,7 +35,8 @@ def recordings(recipe):
 def test_texts_are_the_models_own_and_can_be_trained_on(baseline, recordings, monkeypatch, capsys):
     monkeypatch.setattr(pseudo_labels, "AT_ONCE", 3)
     made = pseudo_labelled(baseline, recordings, DEV, OUT)
-    decoder = best_decoder(baseline, extract(baseline, DEV))
+    dev = extract(baseline, DEV)
+    decoder = fewest_errors(Scorer(baseline, dev).hypotheses(), dev)
     features = extract(baseline, "dump/raw/test")
     (texts,) = Scorer(baseline, features, only=decoder).hypotheses().values()
     pairs = zip(features.utterances, map(evenly_spaced, texts), strict=True)

@@ -20,10 +20,11 @@ from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.core.checkpoints import read_checkpoint
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.core.settings import settings_from
+from espnet_shrink.core.weights import model_hash
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank.analysis import model_hash
-from espnet_shrink.methods.lowrank.build import adapter_conf, factorise
-from espnet_shrink.methods.lowrank.decompose import decompose_sites, factors_of
+from espnet_shrink.methods.adapter import adapter_conf
+from espnet_shrink.methods.lowrank.build import factorise
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.pipeline.rounds import run_rounds
 from espnet_shrink.search.settings import SearchSettings
