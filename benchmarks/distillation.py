@@ -1,4 +1,4 @@
-"""What a teacher is worth in retraining: test WER by loss, with and without labels, and of controls.
+"""What a teacher is worth in retraining: test WER by loss, without labels, and of controls.
 
     cd egs2/librispeech/asr_shrink
     python ../../../benchmarks/distillation.py --json distillation_mini.json
