@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.layers.factors import allocate_like, check_rank, factors_of
+from espnet_shrink.layers.factors import allocate_like, check_rank, given_or_svd
 
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d}
 
@@ -75,7 +75,7 @@ class LowRankConv(nn.Module):
                 "factorised; leave it dense"
             )
         named = None if factors is None else {"weight": factors}
-        u, v = factors_of("weight", conv.weight.flatten(1), rank, named)
+        u, v = given_or_svd("weight", conv.weight.flatten(1), rank, named)
         dimensions = len(conv.kernel_size)
         with torch.device("meta"):
             new = cls(

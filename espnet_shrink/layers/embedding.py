@@ -12,7 +12,7 @@ from espnet_shrink.layers.factors import (
     allocate_like,
     copy_dense_parameters,
     dense_matrix,
-    factors_of,
+    given_or_svd,
 )
 
 
@@ -87,7 +87,7 @@ class LowRankEmbedding(nn.Module):
                 "factorised; leave it dense"
             )
         named = None if factors is None else {"weight": factors}
-        u, v = factors_of("weight", embedding.weight, rank, named)
+        u, v = given_or_svd("weight", embedding.weight, rank, named)
         pad = embedding.padding_idx
         with torch.device("meta"):
             new = cls(embedding.num_embeddings, embedding.embedding_dim, rank, pad)

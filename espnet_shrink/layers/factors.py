@@ -49,7 +49,7 @@ def balanced_svd(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return (u[:, :rank] * root).to(weight.dtype), (root[:, None] * vt[:rank]).to(weight.dtype)
 
 
-def factors_of(
+def given_or_svd(
     name: str, weight: Tensor, rank: int, factors: Factors | None
 ) -> tuple[Tensor, Tensor]:
     """The given factors of a matrix, or its truncated SVD when none are given.
@@ -133,7 +133,7 @@ def copy_parameters(
     """Fill a low-rank module from a dense one with the same names."""
     for name, parameter in source.named_parameters():
         if name in ranks:
-            u, v = factors_of(name, parameter, ranks[name], factors)
+            u, v = given_or_svd(name, parameter, ranks[name], factors)
             getattr(target, f"{name}_U").copy_(u)
             getattr(target, f"{name}_V").copy_(v)
         else:

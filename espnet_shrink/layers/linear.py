@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from espnet_shrink.layers.factors import allocate_like, check_rank, factors_of
+from espnet_shrink.layers.factors import allocate_like, check_rank, given_or_svd
 
 
 class LowRankLinear(nn.Module):
@@ -53,7 +53,7 @@ class LowRankLinear(nn.Module):
             ShrinkError: rank out of range or factors of another shape.
         """
         named = None if factors is None else {"weight": factors}
-        u, v = factors_of("weight", linear.weight, rank, named)
+        u, v = given_or_svd("weight", linear.weight, rank, named)
         bias = linear.bias is not None
         with torch.device("meta"):
             new = cls(linear.in_features, linear.out_features, rank, bias, type(linear))

@@ -25,7 +25,7 @@ SHELL = frozenset("$`'\"\\;|&<>*?!{}")
 
 
 @dataclass(frozen=True)
-class Packed:
+class ArchiveNames:
     """Names within a packed model, each relative to its root."""
 
     config: str
@@ -35,7 +35,7 @@ class Packed:
     configs: tuple[str, ...]
 
 
-def read_archive(archive: Path) -> Packed:
+def read_archive(archive: Path) -> ArchiveNames:
     """Read the list of an archive and its meta.yaml.
 
     Raises:
@@ -81,7 +81,7 @@ def _link(name: str) -> ShrinkError:
     return ShrinkError(f"{name} in it is a link or a device: pack it again with espnet2.bin.pack")
 
 
-def read_meta(meta: bytes | None, names: Iterable[str]) -> Packed:
+def read_meta(meta: bytes | None, names: Iterable[str]) -> ArchiveNames:
     """What a packed model's meta.yaml says, checked against the `names` of its files.
 
     Raises:
@@ -124,7 +124,7 @@ def _mapping(document: Any, key: str) -> Mapping[str, str]:
     return found
 
 
-def _recogniser(configs: Mapping[str, str], files: Mapping[str, str]) -> Packed:
+def _recogniser(configs: Mapping[str, str], files: Mapping[str, str]) -> ArchiveNames:
     kinds = dict.fromkeys(task.packed_as for task in TASKS.values() if task.name != "lm")
     for kind in kinds:
         config, checkpoint = configs.get(f"{kind}_train_config"), files.get(f"{kind}_model_file")
@@ -132,7 +132,7 @@ def _recogniser(configs: Mapping[str, str], files: Mapping[str, str]) -> Packed:
             lm_config, lm_checkpoint = configs.get("lm_train_config"), files.get("lm_file")
             if lm_config is None or lm_checkpoint is None:
                 lm_config = lm_checkpoint = None
-            return Packed(
+            return ArchiveNames(
                 config, checkpoint, lm_config, lm_checkpoint, tuple(dict.fromkeys(configs.values()))
             )
     raise ShrinkError(

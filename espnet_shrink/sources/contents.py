@@ -19,10 +19,10 @@ from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.core.checkpoints import read_checkpoint, read_pickle_free
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.sources.archive import Packed
+from espnet_shrink.sources.archive import ArchiveNames
 
 
-def check_contents(tree: Path, packed: Packed) -> None:
+def check_contents(tree: Path, packed: ArchiveNames) -> None:
     """Refuse what would execute code, what ESPnet does not know, and what is not all there.
 
     Raises:

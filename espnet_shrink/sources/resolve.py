@@ -17,7 +17,7 @@ from espnet_shrink.sources.archive import (
     read_archive,
     read_meta,
 )
-from espnet_shrink.sources.source import Source, describe
+from espnet_shrink.sources.source import Source, source_at
 from espnet_shrink.sources.unpacked import is_made, make_folder
 
 CHECKPOINTS, CONFIGS = (".pth", ".pt"), (".yaml", ".yml")
@@ -39,13 +39,13 @@ def open_source(model: str, folder: Path, checkpoint: str | None = None) -> Sour
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        return describe(model, *find_model(path, checkpoint))
+        return source_at(model, *find_model(path, checkpoint))
     if path.is_file() and path.suffix in CONFIGS:
-        return describe(model, path, find_checkpoint(path, checkpoint))
+        return source_at(model, path, find_checkpoint(path, checkpoint))
     if checkpoint is not None:
         raise ShrinkError(f"{model} says itself which checkpoint it means: leave out {checkpoint}")
     if path.is_file() and path.suffix in CHECKPOINTS:
-        return describe(model, *find_model(path.parent, path.name))
+        return source_at(model, *find_model(path.parent, path.name))
     try:
         if path.is_file():
             _open_archive(model, path, folder)
@@ -53,7 +53,7 @@ def open_source(model: str, folder: Path, checkpoint: str | None = None) -> Sour
             _open_tag(model, folder)
     except OSError as error:
         raise ShrinkError(f"{model} could not be unpacked to {folder}: {error}") from error
-    return describe(model, *find_model(folder))
+    return source_at(model, *find_model(folder))
 
 
 def _open_archive(model: str, archive: Path, folder: Path) -> None:

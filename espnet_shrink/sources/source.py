@@ -39,7 +39,7 @@ class Source:
     documents: tuple[Path, ...]
 
 
-def describe(origin: str, config: Path, checkpoint: Path) -> Source:
+def source_at(origin: str, config: Path, checkpoint: Path) -> Source:
     """The source of which `config` and `checkpoint` are known."""
     folder = config.parent
     if (folder / RECORD).exists():  # made of an archive or a tag

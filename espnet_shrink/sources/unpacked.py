@@ -23,7 +23,7 @@ from espnet_shrink.compat.packed_config import without_authors_files
 from espnet_shrink.compat.tasks import task_of
 from espnet_shrink.core.files import lock_folder, read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.sources.archive import Packed
+from espnet_shrink.sources.archive import ArchiveNames
 from espnet_shrink.sources.contents import check_contents
 from espnet_shrink.sources.source import LM, RECORD, TREE
 
@@ -69,7 +69,7 @@ def make_folder(
     folder: Path,
     origin: str,
     identity: Mapping[str, str],
-    packed: Packed,
+    packed: ArchiveNames,
     unpack: Callable[[Path], None],
 ) -> None:
     """Make `folder` an experiment folder; on any error it is left as it was.
@@ -98,14 +98,14 @@ def make_folder(
             raise
 
 
-def _check(tree: Path, packed: Packed) -> None:
+def _check(tree: Path, packed: ArchiveNames) -> None:
     try:
         check_contents(tree, packed)
     except ShrinkError as error:  # by the names that the packed files have
         raise ShrinkError(str(error).replace(f"{tree}/", "")) from error
 
 
-def _finish(folder: Path, packed: Packed, record: dict[str, Any]) -> None:
+def _finish(folder: Path, packed: ArchiveNames, record: dict[str, Any]) -> None:
     tree = folder / TREE
     config, record["left_out"] = _without_authors_files(tree / packed.config)
     _link(folder / CHECKPOINT, tree / packed.checkpoint)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from espnet_shrink.layers.factors import Factors
 from espnet_shrink.methods.lowrank.kinds import is_low_rank, layer_kind
 from espnet_shrink.methods.lowrank.owners import (
     dense_names,
@@ -17,8 +18,6 @@ from espnet_shrink.methods.lowrank.owners import (
 )
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.plan import DENSE, Plan
-
-Factors = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def factorise(model: nn.Module, plan: Plan, factors: Factors) -> None:
