@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_shrink.compat.speech_model import SpeechModel
+
 # Convolutions that subsample let padding into the last frames of the shorter utterances.
 EXACT_IN_BATCHES = {"RNNEncoder"}
 
 
 def features_of(
-    model: Any, samples: torch.Tensor, lengths: torch.Tensor
+    model: SpeechModel, samples: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Audio (B, N), (B,) to what the encoder is given: normalised features, or the audio itself."""
     features, lengths = model._extract_feats(samples, lengths)
@@ -24,7 +26,7 @@ def features_of(
 
 
 def encode(
-    model: Any, features: torch.Tensor, lengths: torch.Tensor
+    model: SpeechModel, features: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (B, T, ...), (B,) of `features_of` to encoder output (B, T', D) and (B,)."""
     encoded, lengths = _past_the_frontend(model).encode(features, lengths)
@@ -33,7 +35,9 @@ def encode(
     return encoded, lengths
 
 
-def encode_batch(model: Any, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_batch(
+    model: SpeechModel, features: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """B features (T, ...) to encoder output (B, T', D), padded, and (B,).
 
     Every utterance comes out as if it were alone.
@@ -45,7 +49,7 @@ def encode_batch(model: Any, features: Sequence[torch.Tensor]) -> tuple[torch.Te
     return pad_sequence(alone, batch_first=True), torch.tensor([len(e) for e in alone])
 
 
-def behind_the_encoder(model: Any) -> tuple[str, ...]:
+def behind_the_encoder(model: SpeechModel) -> tuple[str, ...]:
     """What the names of weights start with that no encoder output depends on."""
     parts = ["decoder.", "joint_network."]
     # Self-conditioned CTC feeds its intermediate predictions back into the encoder.
@@ -54,9 +58,9 @@ def behind_the_encoder(model: Any) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _past_the_frontend(model: Any) -> Any:
+def _past_the_frontend(model: SpeechModel) -> Any:
     """The same model, whose `encode` is given features in place of audio."""
-    view = copy.copy(model)
+    view: Any = copy.copy(model)
     view._modules = {**model._modules, "specaug": None, "normalize": None}
     view._extract_feats = lambda features, lengths: (features, lengths)
     return view

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from espnet_shrink.compat.graph_modules import (
     shortest_frames,
 )
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.errors import ShrinkError
 
 # Their state is one row of weights, or none at all.
@@ -74,7 +74,7 @@ def graphs_of(loaded: LoadedModel) -> list[Graph]:
     return graphs
 
 
-def _encoder(model: Any, loaded: LoadedModel) -> Graph:
+def _encoder(model: SpeechModel, loaded: LoadedModel) -> Graph:
     kind = type(model.encoder).__name__
     width = _feature_size(model, loaded)
     shortest = 1
@@ -94,13 +94,13 @@ def _encoder(model: Any, loaded: LoadedModel) -> Graph:
     )  # fmt: skip
 
 
-def _feature_size(model: Any, loaded: LoadedModel) -> int:
+def _feature_size(model: SpeechModel, loaded: LoadedModel) -> int:
     if model.frontend is not None:
         return int(model.frontend.output_size())
     return int(loaded.args.input_size)
 
 
-def _ctc(model: Any) -> Graph:
+def _ctc(model: SpeechModel) -> Graph:
     width = model.encoder.output_size()
     return Graph(
         "ctc", CTCGraph(model.ctc), {"encoded": (1, "encoded_frames", width)},
@@ -109,7 +109,7 @@ def _ctc(model: Any) -> Graph:
     )  # fmt: skip
 
 
-def _decoder(model: Any, loaded: LoadedModel) -> Graph:
+def _decoder(model: SpeechModel, loaded: LoadedModel) -> Graph:
     decoder = model.decoder
     encoded: Dims = (1, "encoded_frames", model.encoder.output_size())
     log_probs: Dims = (1, model.vocab_size)

@@ -45,6 +45,7 @@ class LoadedModel:
     """An ESPnet model in eval mode, its training arguments, and where it came from.
 
     Attributes:
+        model: a torch module; of a speech task a `speech_model.SpeechModel`.
         lang_sym, task_sym: what a speech-to-text (OWSM) model is asked for where a text has no
             tags; the names and defaults of ESPnet's inference.
     """

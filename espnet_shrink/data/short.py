@@ -8,12 +8,12 @@ same, repeated until it is long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from espnet_shrink.compat.encoder import encode
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.data.kaldi import Utterance
 from espnet_shrink.errors import ShrinkError
 
@@ -40,7 +40,10 @@ def frontend_output(
 
 
 def empty_too_short(
-    model: Any, utterances: Sequence[Utterance], features: Sequence[torch.Tensor], rate_hz: int
+    model: SpeechModel,
+    utterances: Sequence[Utterance],
+    features: Sequence[torch.Tensor],
+    rate_hz: int,
 ) -> list[torch.Tensor]:
     """`features`, without frames where the encoder cannot take so few; those are named, once.
 

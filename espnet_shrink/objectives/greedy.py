@@ -14,6 +14,7 @@ import torch
 
 from espnet_shrink.compat.decoders import Decoder
 from espnet_shrink.compat.encoder import encode_batch
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
 Encoded = dict[int, tuple[torch.Tensor, torch.Tensor]]
@@ -47,7 +48,7 @@ def batches(features: Sequence[torch.Tensor]) -> list[list[int]]:
     return result
 
 
-def views_of(model: Any, cores: int | None = None) -> list[Any]:
+def views_of(model: SpeechModel, cores: int | None = None) -> list[Any]:
     """The model once for every core: modules of their own, over the same weights.
 
     ESPnet's modules keep things in themselves while they run (attention weights, positions), so
@@ -59,7 +60,7 @@ def views_of(model: Any, cores: int | None = None) -> list[Any]:
     shared = [*model.parameters(), *model.buffers()]
     views = []
     for _ in range(cores or _cores()):
-        view = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+        view: Any = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
         for module in view.modules():
             if type(module).__name__ == "RNNP":
                 module.dropout = 0.0

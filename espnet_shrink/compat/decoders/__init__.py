@@ -21,6 +21,7 @@ from espnet_shrink.compat.decoders import (
     transformer,
 )
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 from espnet_shrink.errors import ShrinkError
 
@@ -45,7 +46,7 @@ class Decoder:
     walk: Teach
 
 
-def decoders_of(model: Any) -> list[Decoder]:
+def decoders_of(model: SpeechModel) -> list[Decoder]:
     """The ways in which a model of ESPnet's speech tasks can decode here."""
     found = []
     weight = getattr(model, "ctc_weight", 0.0)

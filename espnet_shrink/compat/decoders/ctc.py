@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
 BLANK = 0  # of ESPnet's CTC loss, also where the blank of a transducer is another
 
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """Best path: the best symbol of each frame, repeats merged, blanks dropped."""
     best = model.ctc.argmax(encoded)
@@ -24,6 +24,8 @@ def greedy(
     return result
 
 
-def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+def teach(
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]
+) -> None:
     """The head alone: CTC reads no text."""
     model.ctc.log_softmax(encoded)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
 BATCHED = {
@@ -36,7 +37,7 @@ def _kept(state: Any, rows: torch.Tensor, frames: int) -> Any:
 
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """The best token at each step of an RNN decoder, until its end symbol or T' tokens."""
     decoder = model.decoder

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """The best token at each step, until the end symbol or T' tokens."""
     return [
@@ -21,7 +22,7 @@ def greedy(
     ]
 
 
-def _one(model: Any, encoded: torch.Tensor, prompt: Prompt) -> list[int]:
+def _one(model: SpeechModel, encoded: torch.Tensor, prompt: Prompt) -> list[int]:
     ys, first = list(prompt.first), prompt.first
     never = torch.tensor(prompt.never, dtype=torch.long)
     limit = min(len(first) + len(encoded), _positions(model.decoder))
@@ -45,7 +46,9 @@ def _positions(decoder: Any) -> int:
     return sys.maxsize if positions is None else len(positions)
 
 
-def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+def teach(
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]
+) -> None:
     """Teacher forcing, as in training, but never by the decoder's own tokens at random."""
     given = torch.tensor([list(tokens)[: _positions(model.decoder)]])
     probability = getattr(model.decoder, "sampling_probability", None)
@@ -58,7 +61,9 @@ def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequ
             model.decoder.sampling_probability = probability
 
 
-def walk(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+def walk(
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]
+) -> None:
     """A step of decoding for every token, each from those before it, and one for the end symbol."""
     state = model.decoder.init_state(encoded[0])
     for end in range(1, min(len(tokens), _positions(model.decoder)) + 1):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
 MOST_SYMBOLS = 4  # per frame, of a transducer with several blanks
@@ -20,7 +21,7 @@ MOST_SYMBOLS = 4  # per frame, of a transducer with several blanks
 class _Prediction:
     """The prediction network of either task, a label at a time."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: SpeechModel) -> None:
         self.decoder = model.decoder
         self.by_sequence = hasattr(self.decoder, "score_cache")  # of the asr_transducer task
         if self.by_sequence:
@@ -39,7 +40,7 @@ class _Prediction:
 
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """The best symbol of each frame; a blank (id 0) leaves the prediction network where it is."""
     if getattr(model, "transducer_multi_blank_durations", None):
@@ -62,7 +63,7 @@ def greedy(
     return [sequence[1:] for sequence in labels]
 
 
-def _several_blanks(model: Any, encoded: torch.Tensor, blank: int) -> list[int]:
+def _several_blanks(model: SpeechModel, encoded: torch.Tensor, blank: int) -> list[int]:
     """At most four symbols per frame; a big blank skips frames (ESPnet's search_type mbg).
 
     The big blanks are right before the blank, in the order of their durations, longest last in
@@ -87,7 +88,9 @@ def _several_blanks(model: Any, encoded: torch.Tensor, blank: int) -> list[int]:
     return [label for label in labels[1:] if label != 0]
 
 
-def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+def teach(
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]
+) -> None:
     """The labels through the prediction network, and one joint of the two in every frame."""
     predicted = model.decoder(torch.tensor([list(tokens)]))
     frames = encoded.size(1)
@@ -95,7 +98,9 @@ def teach(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequ
     model.joint_network(encoded, predicted[:, reached])
 
 
-def walk(model: Any, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]) -> None:
+def walk(
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[int]
+) -> None:
     """The same, as in decoding: a label and a frame at a time."""
     predict = _Prediction(model)
     out, state = predict([tokens[0]], predict.start)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
 
@@ -18,7 +19,7 @@ def takes_a_mask(decoder: Any) -> bool:
 
 
 def greedy(
-    model: Any, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
+    model: SpeechModel, encoded: torch.Tensor, lengths: torch.Tensor, prompts: Sequence[Prompt]
 ) -> list[list[int]]:
     """The best token at each step, until the end symbol or T' tokens."""
     limits = lengths.tolist()

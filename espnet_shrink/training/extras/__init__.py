@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.training.extras.teacher import Teacher
@@ -22,7 +23,7 @@ FILE = "extras.yaml"
 class Extra(Protocol):
     """What rides along with a training."""
 
-    def wrap(self, model: Any) -> None:
+    def wrap(self, model: SpeechModel) -> None:
         """Hook into `model` as ESPnet has just built it: without its adapter and its weights.
 
         Nothing that is put on the model may show in its parameters or its state dict, but
@@ -60,7 +61,7 @@ def read_extras(path: str | Path) -> list[Extra]:
     return [EXTRAS[name](settings) for name, settings in given.items()]
 
 
-def wrap_all(extras: Iterable[Extra], model: Any) -> None:
+def wrap_all(extras: Iterable[Extra], model: SpeechModel) -> None:
     """Wrap a model with every extra."""
     for extra in extras:
         extra.wrap(model)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.core.settings import require
 from espnet_shrink.errors import ShrinkError
 
@@ -55,7 +56,7 @@ class Distil:
         )
 
 
-def without_labels(distil: Distil, model: Any) -> Distil:
+def without_labels(distil: Distil, model: SpeechModel) -> Distil:
     """`distil` where texts are the model's own guesses: if it asks for nothing, all KL that fit."""
     if distil.losses:
         return distil
@@ -87,7 +88,7 @@ def teacher_extra(distil: Distil, base: LoadedModel) -> dict[str, dict[str, Any]
     }}  # fmt: skip
 
 
-def parts_of(distil: Distil, model: Any) -> dict[str, str]:
+def parts_of(distil: Distil, model: SpeechModel) -> dict[str, str]:
     """The modules of an ESPnet model that the losses look at: part -> dotted name.
 
     Raises:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from espnet_shrink.compat.models import load_model
+from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.core.random_state import kept_random_state
 from espnet_shrink.core.settings import settings_from
 from espnet_shrink.training.extras.distil import Distil, parts_of
@@ -53,7 +54,7 @@ class Teacher:
         distil = settings_from(Distil, settings["distil"], "distil")
         return cls(Path(settings["config"]), Path(settings["checkpoint"]), distil)
 
-    def wrap(self, model: Any) -> None:
+    def wrap(self, model: SpeechModel) -> None:
         """Let the teacher hear every training step of `model`, and add to its loss."""
         with kept_random_state():  # batches and dropout are those of a training without a teacher
             teacher = load_model(self.config, self.checkpoint).model
@@ -63,7 +64,7 @@ class Teacher:
         model.register_forward_pre_hook(self._listen)
         model.register_forward_hook(self._teach)
 
-    def _listen(self, model: Any, _: Any) -> None:
+    def _listen(self, model: SpeechModel, _: Any) -> None:
         """Before a forward of the student. Anew each time: an adapter replaces modules."""
         for handle in self._handles:
             handle.remove()
@@ -87,7 +88,7 @@ class Teacher:
             return  # an encoder that is conditioned on its own CTC posteriors
         self._calls.setdefault(part, Call(args, kwargs, output))
 
-    def _teach(self, model: Any, _: Any, output: Any) -> Any:
+    def _teach(self, model: SpeechModel, _: Any, output: Any) -> Any:
         """After a forward of the student: gives its output with the teacher's losses added."""
         if not model.training:
             return None
