@@ -34,7 +34,8 @@ from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
 from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.pipeline.opening import open_model
 from espnet_shrink.pipeline.proxy import make_proxy
-from espnet_shrink.pipeline.rounds import BASE, Outcome, check_rounds, keys_of, run_rounds
+from espnet_shrink.pipeline.rounds import BASE, Outcome, run_rounds
+from espnet_shrink.pipeline.run_record import check_rounds, keys_of
 from espnet_shrink.pipeline.search import check_search
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from espnet_shrink.compat.hooks import adapter_config
 from espnet_shrink.compat.models import LoadedModel, find_model, load_model
 from espnet_shrink.core.checkpoints import stored_like, types_in
 from espnet_shrink.core.files import (
-    MADE_WITH,
     check_folder,
     claim_folder,
     lock_folder,
@@ -31,16 +30,15 @@ from espnet_shrink.core.files import (
     write_text,
 )
 from espnet_shrink.core.settings import require
-from espnet_shrink.data.digest import config_digest, content_of
+from espnet_shrink.data.digest import content_of
 from espnet_shrink.data.features import extract
 from espnet_shrink.data.metric import Metric
 from espnet_shrink.methods.adapter import adapter_conf
-from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.decode_set import decode_set
 from espnet_shrink.objectives.score import Score, Scorer
-from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
-from espnet_shrink.pipeline.search import SearchedPlan, check_search, search_plan, speed_limit
+from espnet_shrink.pipeline.run_record import check_rounds, keys_of, record_of
+from espnet_shrink.pipeline.search import SearchedPlan, search_plan, speed_limit
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.plan import Plan, dense_plan, describe, plan_params
@@ -98,7 +96,7 @@ def run_rounds(
         retraining = Retraining("espnet2", "", lambda: settings.train)
     check_rounds(baseline, data, out, settings, search, space, retraining)
     record = {
-        **_record(baseline, data, out, settings, search, space, retraining),
+        **record_of(baseline, data, out, settings, search, space, retraining),
         "proxy_set_content": content_of(proxy_folder, out, "proxy_set_content"),
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }  # fmt: skip
@@ -117,58 +115,6 @@ def run_rounds(
     with lock_folder(out):
         claim_folder(out, record)
         return rounds.run()
-
-
-def keys_of(retraining: Retraining | None) -> Callable[[], Mapping[str, Any]]:
-    """The keys of a training config that name the data of a retraining, if there is one."""
-    return dict if retraining is None else retraining.keys
-
-
-def check_rounds(
-    baseline: LoadedModel,
-    data: Path,
-    out: Path,
-    settings: RoundsSettings,
-    search: SearchSettings,
-    space: SearchSpace,
-    retraining: Retraining | None,
-) -> None:
-    """Refuse rounds that can be known to fail before anything is computed.
-
-    Args: as `run_rounds`; `retraining` None: nothing is retrained.
-
-    Raises:
-        ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
-            with other settings, or no data folder.
-    """
-    record = _record(baseline, data, out, settings, search, space, retraining)
-    found = method_of(search.method).survey(baseline.model)
-    check_search(found, baseline, space, search, int(baseline.params / settings.target))
-    check_folder(out, record, partly=True)
-
-
-def _record(
-    baseline: LoadedModel,
-    data: Path,
-    out: Path,
-    settings: RoundsSettings,
-    search: SearchSettings,
-    space: SearchSpace,
-    retraining: Retraining | None,
-) -> dict[str, Any]:
-    """What decides the rounds, as far as it is known before there is a proxy set."""
-    return {
-        **dataclasses.asdict(settings),
-        "search": dataclasses.asdict(search),
-        "space": space.document,
-        "trainer": "none" if retraining is None else retraining.trainer,
-        "training_data_content": None if retraining is None else retraining.content,
-        "training_config_content": config_digest(baseline.described),
-        "base_hash": baseline.hash,
-        **baseline.asked,
-        "data_content": content_of(data, out, "data_content"),
-        MADE_WITH: made_with(),
-    }
 
 
 BASE = "base"  # of `out`: the greedy hypotheses of the uncompressed model

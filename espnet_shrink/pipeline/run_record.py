@@ -1,0 +1,71 @@
+"""What decides a run of rounds, held against what its folder holds before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from espnet_shrink.compat.models import LoadedModel
+from espnet_shrink.core.files import MADE_WITH, check_folder
+from espnet_shrink.data.digest import config_digest, content_of
+from espnet_shrink.methods.registry import method_of
+from espnet_shrink.pipeline.opening import made_with
+from espnet_shrink.pipeline.search import check_search
+from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.search.space import SearchSpace
+from espnet_shrink.training.retraining import Retraining
+from espnet_shrink.training.rounds_settings import RoundsSettings
+
+
+def keys_of(retraining: Retraining | None) -> Callable[[], Mapping[str, Any]]:
+    """The keys of a training config that name the data of a retraining, if there is one."""
+    return dict if retraining is None else retraining.keys
+
+
+def check_rounds(
+    baseline: LoadedModel,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    space: SearchSpace,
+    retraining: Retraining | None,
+) -> None:
+    """Refuse rounds that can be known to fail before anything is computed.
+
+    Args: as `run_rounds`; `retraining` None: nothing is retrained.
+
+    Raises:
+        ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
+            with other settings, or no data folder.
+    """
+    record = record_of(baseline, data, out, settings, search, space, retraining)
+    found = method_of(search.method).survey(baseline.model)
+    check_search(found, baseline, space, search, int(baseline.params / settings.target))
+    check_folder(out, record, partly=True)
+
+
+def record_of(
+    baseline: LoadedModel,
+    data: Path,
+    out: Path,
+    settings: RoundsSettings,
+    search: SearchSettings,
+    space: SearchSpace,
+    retraining: Retraining | None,
+) -> dict[str, Any]:
+    """What decides the rounds, as far as it is known before there is a proxy set."""
+    return {
+        **dataclasses.asdict(settings),
+        "search": dataclasses.asdict(search),
+        "space": space.document,
+        "trainer": "none" if retraining is None else retraining.trainer,
+        "training_data_content": None if retraining is None else retraining.content,
+        "training_config_content": config_digest(baseline.described),
+        "base_hash": baseline.hash,
+        **baseline.asked,
+        "data_content": content_of(data, out, "data_content"),
+        MADE_WITH: made_with(),
+    }
