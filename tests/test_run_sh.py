@@ -8,10 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import tree
 
 from espnet_shrink.compat.models import find_model
+from espnet_shrink.core.files import read_yaml
 from espnet_shrink.presets import presets
+from espnet_shrink.report.results import load
 
 EGS = Path(__file__).resolve().parents[1] / "egs2"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LIBRISPEECH"} | {
@@ -253,6 +256,29 @@ def test_stages_of_compression_run_in_the_folder_of_another_recipe(finished, els
     assert {
         "README.md", "RESULTS.md", "exp/round2/config.yaml", "data/round2_stats_file.npz",
     } < set(names)  # fmt: skip
+
+
+def test_several_sizes_are_one_table_and_an_archive_each(finished, elsewhere):
+    there = elsewhere(finished)
+    for target in (1.3, 1.6):
+        size = there / "sizes" / f"{target:g}x"
+        shutil.copytree(there / "small", size)
+        settings = read_yaml(size / "settings.yaml")
+        (size / "settings.yaml").write_text(yaml.safe_dump({**settings, "target": target}))
+    done = run_there(
+        there, *MODEL, "--stage", 21, "--shrink_exp", "sizes", "--inference_tag", "decode",
+        "--target", "1.3x,1.6x",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    archives = [
+        f"packed: sizes/{target}/round2/round2_valid.acc.ave.zip" for target in ("1.3x", "1.6x")
+    ]
+    assert done.stdout.splitlines()[-2:] == archives
+    results = load(there / "sizes" / "results.json")
+    assert [size.target for size in results.sizes] == [1.3, 1.6]
+    assert (there / "sizes" / "pareto.png").stat().st_size > 1000
+    refused = run_there(there, *MODEL, "--stage", 19, "--stop_stage", 19, "--target", "2x,two")
+    assert refused.returncode == 2 and "not '2x,two'" in refused.stderr
 
 
 def test_the_dev_set_may_be_among_the_test_sets(finished, elsewhere):

@@ -68,6 +68,10 @@ for name in stage stop_stage; do
     [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || fail "--${name} takes a stage number, not '${!name}'"
 done
 
+for size in ${target//,/ }; do
+    [[ ${size} =~ ^[0-9]+(\.[0-9]+)?[xX]?$ ]] || fail "--target takes a compression such as 5x, or 2x,3x,5x, not '${target}'"
+done
+
 # option NAME: the value that is given for an option of asr.sh.
 option() {
     local i
