@@ -131,7 +131,7 @@ def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monke
     """An experiment folder in; its config names no training data."""
     monkeypatch.chdir(tmp_path)
     Path("search.yaml").write_text(yaml.safe_dump({**SEARCH, "evaluations": 7}), encoding="utf-8")
-    Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "train": {
+    Path("rounds.yaml").write_text(yaml.safe_dump({**ROUNDS, "step": 2.0, "train": {
         "batch_type": "sorted", "batch_size": 2, "optim": "adam", "optim_conf": {"lr": 0.001},
     }}), encoding="utf-8")  # fmt: skip
     make("conformer", Path("exp"))
@@ -143,14 +143,14 @@ def test_a_conformer_is_retrained_on_a_folder_of_the_users(data, tmp_path, monke
     assert done.status == 0, done.err
     results = load("out/results.json")
     assert results.final.compression >= 1.6 and results.control is not None
-    assert len(results.rounds) == 2
+    assert len(results.rounds) == 1
     (archive,) = Path("out").glob("*.zip")
     assert archive.name == f"exp_{results.final.compression:.1f}x.zip"
     base = sum(v.numel() for v in torch.load("exp/valid.acc.ave.pth", weights_only=True).values())
     source = open_source(str(archive), Path("unpacked"))
     small = sum(v.numel() for v in torch.load(source.checkpoint, weights_only=True).values())
     assert base / small > 1.4  # statistics and other buffers stay
-    log = Path("out/round2/train.log").read_text()
+    log = Path("out/round1/train.log").read_text()
     assert "2epoch results" in log
 
 
@@ -279,5 +279,5 @@ def test_a_model_recovers_on_recordings_without_texts(recipe, shrink, tmp_path):
                   "--train", "dump/raw/train", "--out", "none")  # fmt: skip
     assert both.status == 2 and "both give data" in both.err and not Path("none").exists()
     none = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--unlabelled", "nowhere",
-                  "--out", "none")  # fmt: skip
+                  "--target", "1.3x", "--out", "none")  # fmt: skip
     assert none.status == 2 and none.err.count("\n") == 1 and "nowhere" in none.err

@@ -66,15 +66,17 @@ def test_a_damaged_file_is_put_aside_with_one_line(content, tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("changed", ["layers/kernel.py", "layers/inference.py", "timing.py", None])
+@pytest.mark.parametrize(
+    "changed", ["layers/kernel.py", "layers/inference.py", "methods/lowrank/timing.py", None]
+)
 def test_its_name_says_which_code_of_ours_was_timed(changed, tmp_path, monkeypatch):
     before = machine()
     package = tmp_path / "espnet_shrink"
-    shutil.copytree(Path(module.__file__).parent, package)
+    shutil.copytree(Path(module.__file__).parents[2], package)
     if changed:
         with (package / changed).open("a") as source:
             source.write("\n# faster\n")
-    monkeypatch.setattr(module, "__file__", str(package / "measured.py"))
+    monkeypatch.setattr(module, "__file__", str(package / "methods" / "lowrank" / "measured.py"))
     machine.cache_clear()
     try:
         assert (machine() == before) == (changed is None)

@@ -283,6 +283,7 @@ def may_mount():
         pytest.skip("no right to mount a small disk here")
 
 
+@pytest.mark.slow
 def test_a_training_whose_disk_is_full_says_so_and_goes_on_when_there_is_space(recipe, may_mount):
     Path("retrain.py").write_text(
         "from pathlib import Path\n"

@@ -28,8 +28,8 @@ SITES = [Site("ctc.out.weight", (20, 30), "linear"), Site("enc.a.weight", (40, 3
 def two_rounds(out: Path, **search) -> list[dict]:
     """Rounds whose trainer leaves everything as it is; their searches' settings."""
 
-    def untrained(config, state, exp, epochs, factor, ngpu, extra):
-        leave_untrained(config, state, exp, extra)
+    def untrained(request):
+        leave_untrained(request.base_config, request.state, request.exp, request.changes)
 
     run_rounds(
         open_baseline("exp/asr"), Path("dump/raw/test"), Path("dump/raw/dev"), out,

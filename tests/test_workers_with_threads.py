@@ -10,6 +10,7 @@ from toy import random_plan
 from espnet_shrink.data.features import extract
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.analysis import analyse
+from espnet_shrink.methods.lowrank.decompositions import Decompositions
 from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.plan import Plan
 from espnet_shrink.search import workers as workers_module
@@ -73,7 +74,7 @@ def test_threads_of_one_process_may_share_a_scorer(baseline):
 
 def test_what_fails_on_a_worker_is_one_line(cluster, baseline, monkeypatch):
     proxy = extract(baseline, "dump/raw/dev")
-    with scores(baseline, proxy, {}, cluster) as score_all:
+    with scores(baseline, proxy, Decompositions(), cluster) as score_all:
         with pytest.raises(ShrinkError, match=r"--workers tcp.*a worker cannot score: KeyError"):
             list(score_all([Plan({"decoder.output.weight": 2, "ctc.ctc_lo.weight": 1})]))
         # The failure left nothing behind.

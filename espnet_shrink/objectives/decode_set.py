@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_shrink.core.files import write_text
@@ -17,26 +18,38 @@ def greedy_tag(decoder: str) -> str:
     return f"{TAG}{decoder}"
 
 
-def decode_set(scorer: Scorer, exp: Path, name: str) -> Mapping[str, Sequence[str]]:
-    """Decode the scorer's set by all its decoders and keep the texts in `exp`/TAG/`name`.
+@dataclass(frozen=True)
+class Decoded:
+    """A whole set after greedy decoding.
 
-    The real-time factor in their log is of one core, on batches, with the features already
-    computed; the log says so.
-
-    Returns:
-        decoder -> texts.
+    Attributes:
+        texts: decoder -> a text for every utterance.
+        seconds: decoder -> what it took on one core, on batches, with the features computed.
     """
-    found, features = scorer.hypotheses(), scorer.data
-    for decoder, texts in found.items():
-        folder = exp / greedy_tag(decoder) / name
-        rtf = scorer.seconds[decoder] / features.audio_s
-        write_text(
-            folder / "logdir" / "calculate_rtf.log",
-            f"RTF: {rtf:.5f}\n(greedy, {decoder}, in batches on one core, without the frontend)\n",
-        )
-        lines = [f"{u.name} {text}" for u, text in zip(features.utterances, texts, strict=True)]
-        write_text(folder / "text", "\n".join(line.rstrip() for line in sorted(lines)) + "\n")
-    return found
+
+    features: FeatureSet
+    texts: Mapping[str, Sequence[str]]
+    seconds: Mapping[str, float]
+
+    def keep(self, exp: Path, name: str) -> None:
+        """Write the texts to `exp`/TAG/`name`, and the real-time factors to logs beside them."""
+        for decoder, texts in self.texts.items():
+            folder = exp / greedy_tag(decoder) / name
+            rtf = self.seconds[decoder] / self.features.audio_s
+            write_text(
+                folder / "logdir" / "calculate_rtf.log",
+                f"RTF: {rtf:.5f}\n"
+                f"(greedy, {decoder}, in batches on one core, without the frontend)\n",
+            )
+            pairs = zip(self.features.utterances, texts, strict=True)
+            lines = sorted(f"{u.name} {text}".rstrip() for u, text in pairs)
+            write_text(folder / "text", "\n".join(lines) + "\n")
+
+
+def decode_set(scorer: Scorer) -> Decoded:
+    """Decode the scorer's set by all its decoders."""
+    texts = scorer.hypotheses()
+    return Decoded(scorer.data, texts, scorer.seconds)
 
 
 def kept_texts(exp: Path, name: str) -> dict[str, Path]:

@@ -153,16 +153,20 @@ class Scorer:
 
     def mean(self, by_decoder: Mapping[str, Sequence[str]]) -> Score:
         """Errors of `hypotheses()`, averaged over the decoders."""
-        data = self.data
-        scores = [errors(data.references, t, data.metric) for t in by_decoder.values()]
-        count = len(scores)
-        return Score(
-            sum(s.wer for s in scores) / count, sum(s.cer for s in scores) / count, data.metric
-        )
+        return mean_score(by_decoder, self.data)
 
     def score_all(self, plans: Sequence[Plan]) -> Iterator[Score]:
         """The scores of plans, one after the other."""
         return map(self.score, plans)
+
+
+def mean_score(by_decoder: Mapping[str, Sequence[str]], data: FeatureSet) -> Score:
+    """Errors of a set's texts, averaged over the decoders."""
+    scores = [errors(data.references, t, data.metric) for t in by_decoder.values()]
+    count = len(scores)
+    return Score(
+        sum(s.wer for s in scores) / count, sum(s.cer for s in scores) / count, data.metric
+    )
 
 
 def by_utterance(

@@ -140,8 +140,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
     )
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     subject = Subject(
-        loaded, proxy.folder, request.data, search, keys_of(retraining),
-        kept_in=request.out / BASE,
+        loaded, proxy.folder, request.data, search, keys_of(retraining)
     )  # fmt: skip
     outcomes = {}
     for target, size in sizes.items():
@@ -150,7 +149,7 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
         outcomes[target] = run_rounds(
             loaded, proxy.folder, request.data, request.folder(target), size, search, request.ngpu,
             retrain=retrain if request.retrain else None, space=space, retraining=retraining,
-            subject=subject,
+            subject=subject, base=request.out / BASE,
         )  # fmt: skip
     metric = next(outcome.metric for outcome in outcomes.values())
     if all(outcome.final is None for outcome in outcomes.values()):
@@ -216,7 +215,7 @@ def _score(request: Request, loaded: LoadedModel, metric: Metric) -> Results:
         if kept_texts(exp, name) or not (exp == base or (exp / ".trained").exists()):
             continue
         model = loaded if exp == base else load_model(*find_model(exp)).asking(**loaded.asked)
-        decode_set(Scorer(model, extract(model, request.data)), exp, name)
+        decode_set(Scorer(model, extract(model, request.data))).keep(exp, name)
     decoder = _best_decoder(request, loaded, metric)
     return collect(
         Sources(base, request.out, request.data.parent, [name], greedy_tag(decoder),

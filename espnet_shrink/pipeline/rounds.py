@@ -35,7 +35,7 @@ from espnet_shrink.data.features import extract
 from espnet_shrink.data.metric import Metric
 from espnet_shrink.methods.adapter import adapter_conf
 from espnet_shrink.objectives.decode_set import decode_set
-from espnet_shrink.objectives.score import Score, Scorer
+from espnet_shrink.objectives.score import Score, Scorer, mean_score
 from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
 from espnet_shrink.pipeline.run_record import check_rounds, keys_of, record_of
 from espnet_shrink.pipeline.search import SearchedPlan, search_plan, speed_limit
@@ -69,6 +69,7 @@ def run_rounds(
     space: SearchSpace | None = None,
     retraining: Retraining | None = None,
     subject: Subject | None = None,
+    base: Path | None = None,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
 
@@ -86,6 +87,7 @@ def run_rounds(
         retraining: what `retrain` depends on; by default the config of `baseline` and
             `settings.train` name its data.
         subject: what is known of `baseline` on the same data already; it is shared by runs.
+        base: experiment folder for the greedy hypotheses of `baseline`; None: `out`/base.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
@@ -102,13 +104,11 @@ def run_rounds(
     }  # fmt: skip
     check_folder(out, record)
     if subject is None:
-        subject = Subject(
-            baseline, proxy_folder, data, search, keys_of(retraining), kept_in=out / BASE
-        )
+        subject = Subject(baseline, proxy_folder, data, search, keys_of(retraining))
     # All that can be refused comes before the folder is claimed.
     rounds = _Rounds(
         baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers,
-        space, retraining, subject,
+        space, retraining, subject, base or out / BASE,
     )  # fmt: skip
     if not (out / "rounds.yaml").exists():
         rounds.prepare()
@@ -137,6 +137,7 @@ class _Rounds:
     space: SearchSpace
     retraining: Retraining | None
     subject: Subject
+    base: Path
 
     def __post_init__(self) -> None:
         self.full = self.baseline.params
@@ -168,6 +169,8 @@ class _Rounds:
             tqdm.write(
                 f"the checkpoint holds {' and '.join(self.halved)}: what is retrained is float32"
             )
+        if not (self.out / "rounds.yaml").exists():
+            self.subject.decoded_dev.keep(self.base, self.data.name)
         rounds: list[Round] = []
         now, rollbacks = 1.0, 0
         step = self.settings.target if self.retrain is None else self.settings.step
@@ -235,7 +238,8 @@ class _Rounds:
     @functools.cached_property
     def judged(self) -> tuple[Metric, float]:
         """The error rate that decides, and up to which of it on dev a round is accepted."""
-        before = self.subject.dev_score
+        decoded = self.subject.decoded_dev
+        before = mean_score(decoded.texts, decoded.features)
         tqdm.write(f"baseline: dev {before} (greedy)")
         limit = before.rate * (1 + self.settings.wer_limit_relative)
         return before.metric, limit + self.settings.wer_limit_absolute
@@ -366,8 +370,9 @@ class _Rounds:
         return read_yaml(before)
 
     def _dev_score(self, loaded: LoadedModel, folder: Path) -> Score:
-        scorer = Scorer(loaded, extract(loaded, self.data))
-        return scorer.mean(decode_set(scorer, folder, self.data.name))
+        decoded = decode_set(Scorer(loaded, extract(loaded, self.data)))
+        decoded.keep(folder, self.data.name)
+        return mean_score(decoded.texts, decoded.features)
 
     def _load(self, number: int) -> LoadedModel:
         loaded = load_model(*find_model(self._folder(number)))

@@ -15,9 +15,9 @@ from espnet_shrink.data.kaldi import Utterance
 from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.methods.base import Method, Prepared
 from espnet_shrink.methods.registry import method_of
-from espnet_shrink.objectives.decode_set import decode_set
+from espnet_shrink.objectives.decode_set import Decoded, decode_set
 from espnet_shrink.objectives.doubt import doubt
-from espnet_shrink.objectives.score import Score, Scorer
+from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.plan import CostModel, Decision, Survey
 from espnet_shrink.search.settings import SearchSettings
 
@@ -36,8 +36,6 @@ class Subject:
         train_keys: keys of a training config that name the audio by whose activations parts of
             the model are weighed; where they name none, the model's own config does.
         given: such recordings themselves, known already.
-        kept_in: experiment folder for its greedy hypotheses of the dev set; None: they are not
-            kept.
     """
 
     loaded: LoadedModel
@@ -46,11 +44,10 @@ class Subject:
     search: SearchSettings
     train_keys: Callable[[], Mapping[str, Any]] = _no_keys
     given: Sequence[Utterance] | None = None
-    kept_in: Path | None = None
 
     def after(self, loaded: LoadedModel) -> Subject:
         """The same for the model as a round has left it."""
-        return dataclasses.replace(self, loaded=loaded, given=self.recordings, kept_in=None)
+        return dataclasses.replace(self, loaded=loaded, given=self.recordings)
 
     @functools.cached_property
     def method(self) -> Method:
@@ -68,15 +65,11 @@ class Subject:
         return extract(self.loaded, self.data_folder)
 
     @functools.cached_property
-    def dev_score(self) -> Score:
-        """Its errors on the dev set; hopeless ones are told."""
-        scorer = Scorer(self.loaded, self.dev)
-        if self.kept_in is None:
-            texts: Mapping[str, Sequence[str]] = scorer.hypotheses()
-        else:
-            texts = decode_set(scorer, self.kept_in, self.data_folder.name)
-        doubt(self.loaded, self.dev, texts)
-        return scorer.mean(texts)
+    def decoded_dev(self) -> Decoded:
+        """The dev set, decoded greedily; hopeless errors are told."""
+        found = decode_set(Scorer(self.loaded, self.dev))
+        doubt(self.loaded, self.dev, found.texts)
+        return found
 
     @functools.cached_property
     def proxy(self) -> FeatureSet:

@@ -54,7 +54,7 @@ class LayerKind:
 
     Attributes:
         dense, twin: the library's class, and ours.
-        matrices: beginning of a weight's name in it -> what that is for.
+        matrices: a weight's name in it, without the number of its layer -> what that is for.
         gates: of a recurrent layer: blocks of its output; else 1.
         in_modules: U and V are modules in the twin, elsewhere parameters.
         fits: whether a layer of the class is a plain one.
@@ -121,12 +121,13 @@ def matrices(module: nn.Module) -> dict[str, SiteKind]:
     kind = layer_kind(module)
     if kind is None:
         return {}
-    found = {}
-    for name, _ in module.named_parameters(recurse=False):
-        for beginning, what in kind.matrices.items():
-            if name.startswith(beginning):
-                found[name] = what
-    return found
+    names = [name for name, _ in module.named_parameters(recurse=False)]
+    return {
+        name: what
+        for name in names
+        for own, what in kind.matrices.items()
+        if name == own or name.startswith(f"{own}_l")  # weight_ih_l0, weight_ih_l0_reverse, ...
+    }
 
 
 def is_low_rank(module: nn.Module) -> bool:

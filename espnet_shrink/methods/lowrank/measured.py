@@ -17,15 +17,14 @@ import torch
 import yaml
 from filelock import FileLock
 
-from espnet_shrink import layers
 from espnet_shrink.core.files import read_yaml, write_text
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.lowrank import timing
 from espnet_shrink.plan import DENSE
 
 Times = float | dict[int | str, float]
 """Seconds, or those of every rank."""
 
+TIMED_BY = ("layers/*.py", "methods/lowrank/timing.py")  # of our own code
 WAIT_S = 60.0  # for another process that is writing
 
 
@@ -98,7 +97,8 @@ def _is_whole(times: Times) -> bool:
 def machine() -> str:
     """A name that changes with what times depend on: processor, threads, torch, our own code."""
     ours = hashlib.sha256(importlib.metadata.version("numba").encode())
-    for source in (*sorted(Path(layers.__file__).parent.glob("*.py")), Path(timing.__file__)):
+    package = Path(__file__).parents[2]
+    for source in sorted(path for pattern in TIMED_BY for path in package.glob(pattern)):
         ours.update(source.read_bytes())
     return (
         f"{llvmlite.binding.get_host_cpu_name()}-1thread-torch{torch.__version__}-"
