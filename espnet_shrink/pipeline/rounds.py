@@ -155,6 +155,7 @@ class _Rounds:
 
     def prepare(self) -> None:
         """Do what any round needs, and so refuse what cannot be used before `out` is claimed."""
+        _ = self.subject.proxy
         speed_limit(self.subject, self.space)
         _ = self.judged
         self._train_keys()  # last: it writes shapes to `out`
