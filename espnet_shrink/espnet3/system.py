@@ -31,6 +31,7 @@ from espnet_shrink.pipeline.search import read_plan, search_ranks
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.report.collect import Sources, collect
 from espnet_shrink.report.write import write_report
+from espnet_shrink.training.extras.distil import teacher_extra
 from espnet_shrink.training.retraining import Retraining
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,9 @@ class ShrinkSystem(ASRSystem):
             settings, loaded = self._settings(), open_baseline(self.exp_dir)
             search, out = settings.search, settings.out_dir / "search"
             full = sum(p.numel() for p in loaded.model.parameters())
-            rate = settings.rounds.start_rate(loaded.config)  # to be known before the search
+            # What the rounds would stumble over is to be known before the search.
+            rate = settings.rounds.start_rate(loaded.config)
+            teacher_extra(settings.rounds.distil, loaded)
             retraining_config(
                 self._plain_config(), out.parent / "round1", 1, rate.value, settings.rounds.train
             )
