@@ -156,3 +156,11 @@ def test_a_bad_real_time_factor_is_refused(finished, shrink, rtf):
 
 def test_no_limit_is_the_default():
     assert SearchSettings().rtf == math.inf
+
+
+def test_compress_refuses_an_impossible_time_before_it_chooses_a_proxy_set(recipe, shrink):
+    Path("search.yaml").write_text("rtf: 1.0e-9\nevaluations: 8\nsearcher: uniform\nmin_rank: 1\n")
+    done = shrink("compress", "exp/asr", "--data", "dump/raw/dev", "--target", "1.2x",
+                  "--no-retrain", "--search_config", "search.yaml", "--out", "out")  # fmt: skip
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert "cannot be met" in done.err and not Path("out/proxy").exists()

@@ -36,7 +36,7 @@ from espnet_shrink.pipeline.opening import open_model
 from espnet_shrink.pipeline.proxy import make_proxy
 from espnet_shrink.pipeline.rounds import BASE, Outcome, run_rounds
 from espnet_shrink.pipeline.run_record import check_rounds, keys_of
-from espnet_shrink.pipeline.search import check_search
+from espnet_shrink.pipeline.search import check_search, check_speed
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.report.collect import Sources, collect
@@ -132,8 +132,10 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
         folder = request.folder(target)
         check_rounds(loaded, request.data, folder, size, search, space, retraining)
     unfinished = any(not (request.folder(t) / "rounds.yaml").exists() for t in sizes)
-    if retraining is not None and unfinished:
-        retraining.keys()  # refuses bad data before the proxy set is chosen
+    if unfinished:  # what can be refused is, before the proxy set is chosen
+        if retraining is not None:
+            retraining.keys()
+        check_speed(loaded, request.data, space, search)
     count = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
     proxy = make_proxy(
         loaded, request.data, request.out / "proxy", count, "ordered", search.seed, search.method

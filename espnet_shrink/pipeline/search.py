@@ -19,8 +19,10 @@ from espnet_shrink.core.files import (
     recorded,
 )
 from espnet_shrink.data.digest import content_of
-from espnet_shrink.data.kaldi import Utterance
+from espnet_shrink.data.features import extract_all
+from espnet_shrink.data.kaldi import Utterance, read_folder
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.subject import Subject
@@ -33,6 +35,8 @@ from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.speed import SpeedLimit, only_faster
 from espnet_shrink.search.workers import check_workers, scores
+
+TIMED, SLACK = 10, 1.25  # utterances, and how far they may be from the proxy set's
 
 
 def check_search(
@@ -184,6 +188,25 @@ def speed_limit(subject: Subject, space: SearchSpace) -> SpeedLimit | None:
     speed = SpeedLimit(predictor, subject.search.rtf)
     speed.check(space)
     return speed
+
+
+def check_speed(
+    loaded: LoadedModel, data: Path, space: SearchSpace, search: SearchSettings
+) -> None:
+    """Refuse a limit of time far below what any plan takes, before a proxy set is chosen.
+
+    Args:
+        data: dev set, of which the first few utterances are decoded.
+
+    Raises:
+        ShrinkError: no plan of the space can keep it.
+    """
+    if search.rtf == math.inf:
+        return
+    method = method_of(search.method)
+    few = extract_all(loaded, read_folder(data)[:TIMED])
+    prices = method.prepare(loaded, few, None, dataclasses.asdict(search)).cost_model
+    SpeedLimit(method.predictor(loaded, prices, few), SLACK * search.rtf).check(space)
 
 
 def read_plan(path: Path) -> SearchedPlan:

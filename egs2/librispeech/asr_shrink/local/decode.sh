@@ -99,6 +99,7 @@ decode_int8() {
     args="--quantize_asr_model true --quantize_modules Linear LSTM --quantize_dtype qint8"
     why=$(why_no_int8 "$1")
     if [ -z "${why}" ] && ! decode "$1" "$2" "$3_int8" "$(option inference_args) ${args}"; then
+        mkdir -p "${folder}" # asr.sh may have ended before it made it
         rm -rf "${folder}_failed"
         mv -f "${folder}" "${folder}_failed"
         why="it cannot be decoded, see ${folder}_failed"
