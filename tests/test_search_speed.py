@@ -75,7 +75,7 @@ def test_a_rule_spends_the_time_it_has(rule):
     task = limited(0.5)
     plan = RULES[rule](task)
     left = task.speed.spare_rtf(plan)
-    steps = [task.slowdown_rtf(s, task.largest_rank(s), DENSE) for s in task.sites
+    steps = [float(task.adds(s, task.largest_rank(s), DENSE)[0]) for s in task.sites
              if s.name != NEVER]  # fmt: skip
     assert 0 <= left < max(steps) + 10 * 1e-6 * max(sum(shape) for shape in SHAPES)
 

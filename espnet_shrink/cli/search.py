@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +89,8 @@ def run(args: argparse.Namespace) -> None:
          "rtf": args.rtf, "seed": args.seed},
     )  # fmt: skip
     target, rounds = args.target, None
-    if target is None and args.rounds_config is None and settings.rtf < math.inf:
-        target = 1.0  # time alone decides
+    if target is None and args.rounds_config is None and settings.limited:
+        target = 1.0  # other limits decide
     if args.rounds_config is not None:
         rounds = rounds_settings(args, args.target)
         target = rounds.first_goal()

@@ -26,7 +26,7 @@ from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.subject import Subject
-from espnet_shrink.plan import CostModel, Decision, Plan, Survey
+from espnet_shrink.plan import Budget, CostModel, Decision, Plan, Survey
 from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
@@ -52,7 +52,8 @@ def check_search(
         ShrinkError: the space cannot meet the budget, or too few evaluations.
     """
     numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
-    Problem(CostModel(found.sites, numels, {}), space, budget_params, {})
+    budget = Budget(budget_params, settings.size_mib)  # the others are known once it has run
+    Problem(CostModel(found.sites, numels, {}), space, budget, {})
     check_evaluations(settings, space)
 
 
@@ -173,7 +174,8 @@ def _problem(subject: Subject, space: SearchSpace, budget_params: int) -> Proble
     if speed is not None:
         space = only_faster(space, speed)
     prepared, multiple = subject.prepared, subject.search.rank_multiple
-    return Problem(prepared.cost_model, space, budget_params, prepared.energies, speed, multiple)
+    budget = subject.search.budget(budget_params)
+    return Problem(prepared.cost_model, space, budget, prepared.energies, speed, multiple)
 
 
 def speed_limit(subject: Subject, space: SearchSpace) -> SpeedLimit | None:

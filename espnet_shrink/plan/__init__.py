@@ -1,5 +1,6 @@
 """What may be decided of a model, what was, and what it costs: plain data."""
 
+from espnet_shrink.plan.budget import Budget
 from espnet_shrink.plan.cost import Cost, CostModel
 from espnet_shrink.plan.decision import (
     DENSE,
@@ -13,6 +14,6 @@ from espnet_shrink.plan.decision import (
 from espnet_shrink.plan.plan import LOWRANK, Plan, Step, dense_plan, plan_params
 
 __all__ = [
-    "DENSE", "LOWRANK", "Amount", "Cost", "CostModel", "Decision", "Plan", "Step", "Survey",
-    "Uncompressed", "Why", "dense_plan", "describe", "plan_params",
+    "DENSE", "LOWRANK", "Amount", "Budget", "Cost", "CostModel", "Decision", "Plan", "Step",
+    "Survey", "Uncompressed", "Why", "dense_plan", "describe", "plan_params",
 ]  # fmt: skip

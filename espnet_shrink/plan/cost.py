@@ -44,6 +44,14 @@ class CostModel:
     rates: Mapping[str, float]
     widths: Mapping[str, int] = field(default_factory=dict)
 
+    def rate(self, name: str) -> float:
+        """How often each element of a parameter is used per second of audio."""
+        return self.rates.get(name, 0.0)
+
+    def width(self, name: str) -> int:
+        """Bytes of a number of a parameter in the checkpoint."""
+        return self.widths.get(name, BYTES_PER_PARAM)
+
     def cost(self, plan: Plan) -> Cost:
         """Cost of the model under `plan`."""
         numels = dict(self.numels)
@@ -51,5 +59,5 @@ class CostModel:
             numels[site.name] = site.params_at(plan.amounts[site.name])
         params = sum(numels.values())
         macs = sum(numels[name] * rate for name, rate in self.rates.items())
-        size = sum(n * self.widths.get(name, BYTES_PER_PARAM) for name, n in numels.items())
+        size = sum(n * self.width(name) for name, n in numels.items())
         return Cost(params, size / 2**20, macs)

@@ -93,7 +93,7 @@ class Evaluator:
             if score is None:
                 score, unsaved = next(fresh), unsaved + 1
             problem = self.problem
-            trial = Trial(source, plan, score, problem.params(plan), problem.fast_enough(plan))
+            trial = Trial(source, plan, score, problem.params(plan), problem.keeps_limits(plan))
             self._known[plan.hash] = trial
             self.result.trials.append(trial)
             self._show()

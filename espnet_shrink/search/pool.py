@@ -54,7 +54,7 @@ def sample_pool(analysis: Prepared, seed: int) -> tuple[list[Plan], np.ndarray]:
     generator = np.random.default_rng(seed)
     plans, groups = [], []
     for group, compression in enumerate(np.geomspace(min(LEAST, most), most, GROUPS)):
-        problem = dataclasses.replace(free, budget_params=int(full / compression))
+        problem = free.of_params(int(full / compression))
         centre = log_sizes_of(problem, energy_order(problem))
         for _ in range(PLANS):
             offsets = generator.normal(0.0, SPREAD, len(centre))

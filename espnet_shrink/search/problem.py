@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,12 @@ from espnet_shrink.errors import ShrinkError
 from espnet_shrink.plan import (
     DENSE,
     Amount,
+    Budget,
     Decision,
     Plan,
 )
 from espnet_shrink.plan.cost import CostModel
+from espnet_shrink.search.limits import Limit, limits_of
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.speed import SpeedLimit
 
@@ -27,15 +30,15 @@ class Problem:
     Attributes:
         cost_model: prices plans; its sites are the search's sites, in order.
         space: the range of every site.
-        budget_params: the most parameters the whole model may have.
+        budget: what the whole model may cost; a number: that of its parameters.
         energies: site -> (k,) squared singular values of its decomposition, descending.
-        speed: what the model may take in time; None: as long as it likes.
+        speed: the limit of time of the budget, with what predicts it; None: there is none.
         multiple: of ranks, but for those at the ends of a range.
     """
 
     cost_model: CostModel
     space: SearchSpace
-    budget_params: int
+    budget: Budget | int
     energies: Mapping[str, np.ndarray]
     speed: SpeedLimit | None = None
     multiple: int = 1
@@ -50,6 +53,26 @@ class Problem:
             )
         if self.speed is not None:
             self.speed.check(self.space)
+        for limit in self.limits:
+            limit.check(self.space, self.sites)
+
+    @functools.cached_property
+    def budget_params(self) -> int:
+        """The most parameters the whole model may have."""
+        if isinstance(self.budget, Budget):
+            return int(min(self.budget.params, sum(self.cost_model.numels.values())))
+        return self.budget
+
+    def of_params(self, params: int) -> Problem:
+        """The same with another limit of parameters."""
+        budget = self.budget if isinstance(self.budget, Budget) else Budget()
+        return dataclasses.replace(self, budget=dataclasses.replace(budget, params=params))
+
+    @functools.cached_property
+    def limits(self) -> list[Limit]:
+        """All others of the budget."""
+        budget = self.budget if isinstance(self.budget, Budget) else Budget(self.budget)
+        return limits_of(budget, self.cost_model, self.speed)
 
     @property
     def sites(self) -> list[Decision]:
@@ -80,28 +103,27 @@ class Problem:
         return self.cost_model.cost(plan).params
 
     def feasible(self, plan: Plan) -> bool:
-        """Whether `plan` is within the budget, and fast enough."""
-        return self.params(plan) <= self.budget_params and self.fast_enough(plan)
+        """Whether `plan` is within the budget."""
+        return self.params(plan) <= self.budget_params and self.keeps_limits(plan)
 
-    def fast_enough(self, plan: Plan) -> bool:
-        """Whether `plan` keeps the speed limit, if there is one."""
-        return self.speed is None or self.speed.allows(plan)
+    def keeps_limits(self, plan: Plan) -> bool:
+        """Whether `plan` keeps all limits but that of parameters."""
+        return all(limit.excess(plan, self.sites) <= 0.0 for limit in self.limits)
 
     def excess(self, plan: Plan) -> float:
-        """How far `plan` is over the budget, or the speed limit, relative to it; or below 0."""
+        """How far `plan` is over the limit that it breaks most, relative to it; or below 0."""
         size = self.params(plan) / self.budget_params - 1.0
-        return size if self.speed is None else max(size, self.speed.excess(plan))
+        return max([size, *(limit.excess(plan, self.sites) for limit in self.limits)])
 
-    def spare_rtf(self, plan: Plan) -> float:
-        """The real-time factor that the speed limit leaves over; infinite without one."""
-        return math.inf if self.speed is None else self.speed.spare_rtf(plan)
+    def spare(self, plan: Plan) -> np.ndarray:
+        """(limits): what `plan` leaves of every limit but that of parameters."""
+        return np.array([limit.most - limit.spent(plan, self.sites) for limit in self.limits])
 
-    def slowdown_rtf(self, site: Decision, rank: Amount, more: Amount) -> float:
-        """What `more` in place of `rank` adds to the real-time factor, if that is limited."""
-        if self.speed is None:
-            return 0.0
-        latency = self.speed.latency
-        return latency.site_rtf(site, more) - latency.site_rtf(site, rank)
+    def adds(self, site: Decision, rank: Amount, more: Amount) -> np.ndarray:
+        """(limits): what `more` in place of `rank` takes of each."""
+        return np.array(
+            [limit.price(site, more) - limit.price(site, rank) for limit in self.limits]
+        )
 
     def largest_rank(self, site: Decision) -> int:
         """The largest rank that is worth having: above it, dense is smaller, or faster."""
@@ -184,7 +206,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
     def fits(t: float) -> bool:
         sizes = sizes_at(t)
         return bool(sizes.sum() <= problem.site_budget) and (
-            problem.speed is None or problem.fast_enough(plan_of_sizes(problem, sizes))
+            not problem.limits or problem.keeps_limits(plan_of_sizes(problem, sizes))
         )
 
     sizes = sizes_at(_largest(fits))
@@ -199,7 +221,7 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
             continue
         more = next_rank(problem, site, int(rank))
         price = site.params_at(more) - site.params_at(rank)
-        if price <= left and problem.fast_enough(Plan({**ranks, site.name: more})):
+        if price <= left and problem.keeps_limits(Plan({**ranks, site.name: more})):
             ranks[site.name], left = more, left - price
     return Plan(ranks)
 

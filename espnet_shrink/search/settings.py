@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from espnet_shrink.core.settings import require
 from espnet_shrink.methods.registry import METHODS
-from espnet_shrink.plan import LOWRANK
+from espnet_shrink.plan import LOWRANK, Budget
 from espnet_shrink.search.reward import REWARDS
 
 SEARCHERS = ("reinforce", "uniform", "energy", "energy_order", "knapsack", "sensitivity", "random",
@@ -31,6 +31,8 @@ class SearchSettings:
     site_limit: float = math.inf
     finalists: int = 10
     rollouts: int = 8
+    size_mib: float = math.inf
+    macs_per_audio_second: float = math.inf
     rtf: float = math.inf
     seed: int = 0
 
@@ -55,4 +57,14 @@ class SearchSettings:
         require(self.rollouts >= 2, "rollouts must be at least 2: they are compared")
         require(0 <= self.seed < 2**63, "seed must be from 0 to 2**63 - 1")
         require(self.site_limit >= 0, "site_limit must not be negative")
-        require(self.rtf > 0, "rtf must be above 0")
+        for name in ("size_mib", "macs_per_audio_second", "rtf"):
+            require(getattr(self, name) > 0, f"{name} must be above 0")
+
+    def budget(self, params: float) -> Budget:
+        """The limits that are set here, and one of parameters."""
+        return Budget(params, self.size_mib, self.macs_per_audio_second, self.rtf)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit but that of parameters."""
+        return self.budget(math.inf) != Budget()

@@ -20,14 +20,14 @@ class Trial:
     Attributes:
         source: the searcher that proposed it.
         params: of the whole model.
-        fast_enough: whether it keeps the speed limit, if there is one.
+        keeps_limits: whether it keeps all limits but that of parameters.
     """
 
     source: str
     plan: Plan
     score: Score
     params: int
-    fast_enough: bool = True
+    keeps_limits: bool = True
 
 
 @dataclass
@@ -39,12 +39,12 @@ class SearchResult:
 
     @property
     def within_budget(self) -> list[Trial]:
-        """The trials whose plans meet the budget, and the speed limit."""
+        """The trials whose plans meet the budget."""
         return [t for t in self.trials if self.meets(t)]
 
     def meets(self, trial: Trial) -> bool:
-        """Whether a trial's plan is within the budget, and fast enough."""
-        return trial.params <= self.budget_params and trial.fast_enough
+        """Whether a trial's plan is within the budget."""
+        return trial.params <= self.budget_params and trial.keeps_limits
 
     @property
     def ranking(self) -> list[Trial]:

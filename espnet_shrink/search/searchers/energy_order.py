@@ -21,7 +21,7 @@ def energy_order(problem: Problem) -> Plan:
     ranks: dict[str, Amount] = {name: problem.range(site)[0] for name, site in sites.items()}
     # Not negative: a problem whose smallest plan is over the budget cannot be made.
     left = problem.site_budget - problem.least
-    spare_rtf = problem.spare_rtf(Plan(ranks))
+    spare = problem.spare(Plan(ranks))
 
     def gain(name: str, rank: int) -> float:
         """Of the next component; those of a multiple are worth as much as their first."""
@@ -37,11 +37,11 @@ def energy_order(problem: Problem) -> Plan:
         site = sites[name]
         more = next_rank(problem, site, rank)
         price = site.params_at(more) - site.params_at(rank)
-        slowdown_rtf = problem.slowdown_rtf(site, rank, more)
-        if price > left or slowdown_rtf > spare_rtf or more == rank:
+        added = problem.adds(site, rank, more)
+        if price > left or (added > spare).any() or more == rank:
             continue  # this site is done; others may still take more
         left -= price
-        spare_rtf -= slowdown_rtf
+        spare = spare - added
         ranks[name] = more
         if isinstance(more, int):
             heapq.heappush(heap, (-gain(name, more), name, more))

@@ -45,12 +45,10 @@ def knapsack(problem: Problem, found: Scan) -> Plan:
         LinearConstraint(block_diag([coo_array(np.ones((1, len(p)))) for p in prices]), 1, 1),
         LinearConstraint(np.concatenate(prices)[None] / problem.site_budget, -np.inf, 1.0),
     ]
-    if problem.speed is not None:
-        fastest = {site.name: ranks[site.name][0] for site in problem.sites}
-        times = [[problem.slowdown_rtf(s, fastest[s.name], r) for r in ranks[s.name]]
-                 for s in problem.sites]  # fmt: skip
-        spare = problem.spare_rtf(Plan(fastest))
-        constraints.append(LinearConstraint(np.concatenate(times)[None] / spare, -np.inf, 1.0))
+    for limit in problem.limits:
+        taken = [limit.price(s, rank) for s in problem.sites for rank in ranks[s.name]]
+        spare = limit.most - limit.rest
+        constraints.append(LinearConstraint(np.array(taken)[None] / spare, -np.inf, 1.0))
     chosen = milp(
         np.concatenate(losses),
         integrality=np.ones(sum(map(len, prices))),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from espnet_shrink.search.evaluate import Evaluator
 from espnet_shrink.search.problem import Problem, fit_to_budget
 from espnet_shrink.search.searchers.black_box import ask_log_sizes, optuna
@@ -27,6 +25,6 @@ def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> N
         trial = study.ask()
         share = trial.suggest_float("share", SMALLEST, 1.0)
         budget = least + int(share * (problem.budget_params - least))
-        smaller = dataclasses.replace(problem, budget_params=budget)
+        smaller = problem.of_params(budget)
         (found,) = evaluate([fit_to_budget(smaller, ask_log_sizes(trial, smaller))], "nsga2")
         study.tell(trial, [found.score.errors, found.params])
