@@ -33,7 +33,7 @@ from espnet_shrink.objectives.decode_set import decode_set, greedy_tag, kept_tex
 from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
 from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.pipeline.opening import open_model
-from espnet_shrink.pipeline.proxy import make_proxy
+from espnet_shrink.pipeline.proxy import choose_proxy
 from espnet_shrink.pipeline.rounds import BASE, Outcome, run_rounds
 from espnet_shrink.pipeline.run_record import check_rounds, keys_of
 from espnet_shrink.pipeline.search import check_search, check_speed
@@ -137,13 +137,11 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
             retraining.keys()
         check_speed(loaded, request.data, space, search)
     count = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
-    proxy = make_proxy(
-        loaded, request.data, request.out / "proxy", count, "ordered", search.seed, search.method
-    )
-    tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     subject = Subject(
-        loaded, proxy.folder, request.data, search, keys_of(retraining)
+        loaded, request.out / "proxy", request.data, search, keys_of(retraining)
     )  # fmt: skip
+    proxy = choose_proxy(subject, count, "ordered", search.seed)
+    tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     outcomes = {}
     for target, size in sizes.items():
         if len(sizes) > 1:

@@ -20,15 +20,16 @@ from espnet_shrink.core.files import (
     write_text,
 )
 from espnet_shrink.data.digest import content_of, data_digest
-from espnet_shrink.data.features import FeatureSet, extract
+from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.data.kaldi import write_folder
 from espnet_shrink.data.select import check_selection, expected_order, select
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.objectives.doubt import doubt
-from espnet_shrink.objectives.score import Score, Scorer
+from espnet_shrink.objectives.score import Score, Scorer, mean_score
 from espnet_shrink.pipeline.opening import made_with
+from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.plan import LOWRANK
 from espnet_shrink.search.pool import find_candidates
+from espnet_shrink.search.settings import SearchSettings
 
 # A proxy set is chosen from so many utterances; of a larger dev set they are taken at random.
 CANDIDATES = 1000
@@ -70,8 +71,15 @@ def make_proxy(
     Raises:
         ShrinkError: bad data, method or size, or `out` was made with other settings.
     """
+    subject = Subject(loaded, out, Path(data), SearchSettings(method=compression))
+    return choose_proxy(subject, size, method, seed)
+
+
+def choose_proxy(subject: Subject, size: int, method: str, seed: int) -> ProxySet:
+    """As `make_proxy`, for a model that is searched afterwards: its dev set is heard once."""
+    loaded, out = subject.loaded, subject.proxy_folder
     record = {
-        "data_content": content_of(data, out, "data_content"), "size": size,
+        "data_content": content_of(subject.data_folder, out, "data_content"), "size": size,
         "method": method, "seed": seed, "base_hash": loaded.hash,
         **loaded.asked,
         MADE_WITH: made_with(),
@@ -79,22 +87,20 @@ def make_proxy(
     check_folder(out, record)
     made = not (out / "proxy.yaml").exists()
     if made:  # all that can be refused comes before the folder is claimed
-        features = extract(loaded, data)
+        features = subject.dev
         check_selection(method, len(features.utterances), size, seed)
     with lock_folder(out):
         claim_folder(out, record)
         if made:
-            scorer = Scorer(loaded, features)
-            texts = scorer.hypotheses()
-            doubt(loaded, features, texts)
+            decoded = subject.decoded_dev
             some = _at_most(features, max(CANDIDATES, size), seed)
-            candidates = find_candidates(loaded, some, seed, compression)
+            candidates = find_candidates(loaded, some, seed, subject.search.method)
             chosen = [some.utterances[i] for i in select(method, candidates, size, seed)]
             write_folder(out, chosen)
             proxy = features.subset({u.name for u in chosen})
             facts: dict[str, Any] = {
                 "proxy": dataclasses.asdict(Scorer(loaded, proxy).score()),
-                "data": dataclasses.asdict(scorer.mean(texts)),
+                "data": dataclasses.asdict(mean_score(decoded.texts, features)),
                 "kendall_tau": expected_order(method, candidates, size, seed),
                 "content": data_digest(out),
             }
