@@ -167,7 +167,8 @@ def test_hypotheses_of_a_trained_model_are_those_of_torch(small):
     arrays = [x.numpy() for x in data.features]
     assert [recogniser.ctc_greedy(x) for x in arrays] == expected["ctc"]
     assert [recogniser.attention_greedy(x) for x in arrays] == expected["attention"]
-    assert len({tuple(tokens) for tokens in expected["ctc"]}) > 5
+    # Of both: with other versions of torch a random plan leaves one of them little to say.
+    assert len({tuple(tokens) for texts in expected.values() for tokens in texts}) > 5
 
 
 def test_in_8_bits_a_trained_model_says_nearly_the_same(baseline):

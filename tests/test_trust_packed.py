@@ -4,7 +4,6 @@ import gzip
 import shlex
 from pathlib import Path
 
-import kaldiio
 import packing
 import pytest
 import torch
@@ -44,7 +43,7 @@ def evil(packed) -> Path:
 def test_the_payload_would_do_it(evil, tmp_path):
     Path("evil.scp").write_text("a touch executed |\n")
     with pytest.raises(Exception):  # noqa: B017
-        kaldiio.load_scp("evil.scp")["a"]
+        pytest.importorskip("kaldiio").load_scp("evil.scp")["a"]
     assert EXECUTED.exists()
 
 
