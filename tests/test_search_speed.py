@@ -74,7 +74,7 @@ def test_a_rule_spends_the_time_it_has(rule):
     """What is left is less than the dearest step: a rank, or the jump to dense."""
     task = limited(0.5)
     plan = RULES[rule](task)
-    left = task.speed.spare_rtf(plan)
+    (left,) = task.spare(plan)
     steps = [float(task.adds(s, task.largest_rank(s), DENSE)[0]) for s in task.sites
              if s.name != NEVER]  # fmt: skip
     assert 0 <= left < max(steps) + 10 * 1e-6 * max(sum(shape) for shape in SHAPES)
@@ -85,7 +85,7 @@ def test_wishes_become_plans_at_the_limit():
     for seed in range(5):
         wishes = np.random.default_rng(seed).normal(0, 1, len(SHAPES))
         plan = fit_to_budget(task, wishes)
-        assert 0 <= task.speed.spare_rtf(plan) < 0.2 * task.speed.most_rtf
+        assert 0 <= task.spare(plan)[0] < 0.2 * task.speed.most_rtf
 
 
 def test_a_site_that_no_rank_makes_faster_stays_dense_and_the_others_keep_their_ranges():

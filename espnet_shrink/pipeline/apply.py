@@ -21,11 +21,10 @@ from espnet_shrink.core.files import (
 from espnet_shrink.data.features import extract
 from espnet_shrink.methods.adapter import adapter_conf
 from espnet_shrink.methods.lowrank.analysis import analyse
-from espnet_shrink.methods.lowrank.build import factorise
-from espnet_shrink.methods.lowrank.decompositions import decompose_sites, factors_of
+from espnet_shrink.methods.lowrank.decompositions import decompose_sites
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.objectives.score import Score, Scorer
-from espnet_shrink.plan import DENSE, Plan
+from espnet_shrink.plan import Plan, dense_plan
 from espnet_shrink.training.espnet2 import leave_untrained
 
 RECORD = "applied.yaml"  # written last
@@ -55,7 +54,7 @@ def complete(plan: Plan, loaded: LoadedModel) -> Plan:
         ShrinkError: it names what is no site, or a rank that the site cannot have.
     """
     sites = survey(loaded.model).sites
-    whole = Plan({**{site.name: DENSE for site in sites}, **plan.ranks})
+    whole = Plan({**dense_plan(sites).amounts, **plan.amounts})
     whole.check(sites)
     return whole
 
@@ -98,14 +97,11 @@ def _factorised(loaded: LoadedModel, plan: Plan, data: Path | None) -> _Made:
     small, before, after = loaded.copy(), None, None
     if data is None:
         sites = survey(loaded.model).sites
-        decompositions = decompose_sites(dict(loaded.model.named_parameters()), sites, None)
-        factorise(small.model, plan, factors_of(plan, decompositions))
+        decompose_sites(dict(loaded.model.named_parameters()), sites, None).put(small.model, plan)
     else:
         features = extract(loaded, data)
         before = Scorer(loaded, features).score()
-        analysis = analyse(loaded, features, "whitened")
-        factorise(small.model, plan, factors_of(plan, analysis.decompositions))
+        analyse(loaded, features, "whitened").compressor.put(small.model, plan)
         after = Scorer(small, features).score()
-    params = [sum(p.numel() for p in m.model.parameters()) for m in (loaded, small)]
-    applied = Applied(params[0], params[1], len(plan.factored), before, after)
+    applied = Applied(loaded.params, small.params, len(plan.factored), before, after)
     return _Made(small.model.state_dict(), applied)

@@ -28,14 +28,13 @@ from espnet_shrink.data.metric import Metric
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.export.pack import Packed
 from espnet_shrink.export.release import release
-from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.decode_set import decode_set, greedy_tag, kept_texts
 from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
 from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.pipeline.opening import open_model
 from espnet_shrink.pipeline.proxy import choose_proxy
-from espnet_shrink.pipeline.rounds import BASE, Outcome, run_rounds
-from espnet_shrink.pipeline.run_record import check_rounds, keys_of
+from espnet_shrink.pipeline.rounds import BASE, Outcome, run_rounds_of
+from espnet_shrink.pipeline.run_record import checked_record, keys_of
 from espnet_shrink.pipeline.search import check_search, check_speed
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
@@ -130,26 +129,23 @@ def compress(request: Request, settings: RoundsSettings, search: SearchSettings)
         )
     for target, size in sizes.items():
         folder = request.folder(target)
-        check_rounds(loaded, request.data, folder, size, search, space, retraining)
+        checked_record(loaded, request.data, folder, size, search, space, retraining)
     unfinished = any(not (request.folder(t) / "rounds.yaml").exists() for t in sizes)
     if unfinished:  # what can be refused is, before the proxy set is chosen
         if retraining is not None:
             retraining.keys()
         check_speed(loaded, request.data, space, search)
     count = min(PROXY_SIZE, len(read_table(request.data / "wav.scp")))
-    subject = Subject(
-        loaded, request.out / "proxy", request.data, search, keys_of(retraining)
-    )  # fmt: skip
+    subject = Subject(loaded, request.out / "proxy", request.data, search, keys_of(retraining))
     proxy = choose_proxy(subject, count, "ordered", search.seed)
     tqdm.write(f"proxy set: {proxy.size} utterances of {request.data}")
     outcomes = {}
     for target, size in sizes.items():
         if len(sizes) > 1:
             tqdm.write(f"size {target:g}x, in {request.folder(target)}")
-        outcomes[target] = run_rounds(
-            loaded, proxy.folder, request.data, request.folder(target), size, search, request.ngpu,
-            retrain=retrain if request.retrain else None, space=space, retraining=retraining,
-            subject=subject, base=request.out / BASE,
+        outcomes[target] = run_rounds_of(
+            subject, request.folder(target), size, request.ngpu, None,
+            retrain if request.retrain else None, None, space, retraining, request.out / BASE,
         )  # fmt: skip
     metric = next(outcome.metric for outcome in outcomes.values())
     if all(outcome.final is None for outcome in outcomes.values()):
@@ -173,9 +169,8 @@ def _check_teacher(
     """Refuse what can be, before the model writes texts for long."""
     settings.start_rate(loaded.config)
     teacher_extra(settings.distil, loaded)
-    found = method_of(search.method).survey(loaded.model)
     for target in request.targets:
-        check_search(found, loaded, space, search, int(loaded.params / target))
+        check_search(loaded, space, search, int(loaded.params / target))
 
 
 def _pack(request: Request, source: Source, results: Results) -> list[Packed]:

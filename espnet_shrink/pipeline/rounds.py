@@ -37,7 +37,7 @@ from espnet_shrink.methods.adapter import adapter_conf
 from espnet_shrink.objectives.decode_set import decode_set
 from espnet_shrink.objectives.score import Score, Scorer, mean_score
 from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
-from espnet_shrink.pipeline.run_record import check_rounds, keys_of, record_of
+from espnet_shrink.pipeline.run_record import checked_record, keys_of
 from espnet_shrink.pipeline.search import SearchedPlan, search_plan, speed_limit
 from espnet_shrink.pipeline.space import find_space
 from espnet_shrink.pipeline.subject import Subject
@@ -68,8 +68,6 @@ def run_rounds(
     workers: str | None = None,
     space: SearchSpace | None = None,
     retraining: Retraining | None = None,
-    subject: Subject | None = None,
-    base: Path | None = None,
 ) -> Outcome:
     """Compress `baseline` round by round in `out`/round1, round2, ...; resume where it was cut off.
 
@@ -86,30 +84,49 @@ def run_rounds(
         space: of all rounds; by default that of `out`/space.yaml, or all ranks.
         retraining: what `retrain` depends on; by default the config of `baseline` and
             `settings.train` name its data.
-        subject: what is known of `baseline` on the same data already; it is shared by runs.
-        base: experiment folder for the greedy hypotheses of `baseline`; None: `out`/base.
 
     Raises:
         ShrinkError: a budget that cannot be met, a failed training, other settings in `out`.
     """
-    check_workers(workers)
     space = find_space(baseline, out, search) if space is None else space
     if retrain is not None and retraining is None:
         retraining = Retraining("espnet2", "", lambda: settings.train)
-    check_rounds(baseline, data, out, settings, search, space, retraining)
+    subject = Subject(baseline, proxy_folder, data, search, keys_of(retraining))
+    return run_rounds_of(
+        subject, out, settings, ngpu, first_plan, retrain, workers, space, retraining, out / BASE
+    )
+
+
+def run_rounds_of(
+    subject: Subject,
+    out: Path,
+    settings: RoundsSettings,
+    ngpu: int,
+    first_plan: SearchedPlan | None,
+    retrain: Retrain | None,
+    workers: str | None,
+    space: SearchSpace,
+    retraining: Retraining | None,
+    base: Path,
+) -> Outcome:
+    """As `run_rounds`, of what is known of a model already: runs to several targets share it.
+
+    Args:
+        base: experiment folder for the greedy hypotheses of the uncompressed model.
+    """
+    check_workers(workers)
     record = {
-        **record_of(baseline, data, out, settings, search, space, retraining),
-        "proxy_set_content": content_of(proxy_folder, out, "proxy_set_content"),
+        **checked_record(
+            subject.loaded, subject.data_folder, out, settings, subject.search, space, retraining
+        ),
+        "proxy_set_content": content_of(subject.proxy_folder, out, "proxy_set_content"),
         "first_plan": None if first_plan is None else first_plan.plan.hash,
-    }  # fmt: skip
+    }
     check_folder(out, record)
-    if subject is None:
-        subject = Subject(baseline, proxy_folder, data, search, keys_of(retraining))
     # All that can be refused comes before the folder is claimed.
     rounds = _Rounds(
-        baseline, proxy_folder, data, out, settings, search, ngpu, first_plan, retrain, workers,
-        space, retraining, subject, base or out / BASE,
-    )  # fmt: skip
+        subject, out, settings, ngpu, first_plan, retrain, workers, space, retraining, base
+    )
     if not (out / "rounds.yaml").exists():
         rounds.prepare()
     with lock_folder(out):
@@ -122,24 +139,21 @@ BASE = "base"  # of `out`: the greedy hypotheses of the uncompressed model
 
 @dataclass
 class _Rounds:
-    """One run; its fields are the arguments of `run_rounds`."""
+    """One run; its fields are the arguments of `run_rounds_of`."""
 
-    baseline: LoadedModel
-    proxy_folder: Path
-    data: Path
+    subject: Subject
     out: Path
     settings: RoundsSettings
-    search: SearchSettings
     ngpu: int
     first_plan: SearchedPlan | None
     retrain: Retrain | None
     workers: str | None
     space: SearchSpace
     retraining: Retraining | None
-    subject: Subject
     base: Path
 
     def __post_init__(self) -> None:
+        self.baseline, self.data = self.subject.loaded, self.subject.data_folder
         self.full = self.baseline.params
         self.rate, self.extras = None, {}
         if self.retrain is not None:
@@ -252,7 +266,7 @@ class _Rounds:
         return "cer" if read_yaml(path).get("metric") == "cer" else "wer"
 
     def _train_keys(self) -> dict[str, Any]:
-        return {} if self.retraining is None else dict(self.retraining.keys())
+        return dict(self.subject.train_keys())
 
     def _folder(self, number: int) -> Path:
         return self.out / f"round{number}"
@@ -356,9 +370,9 @@ class _Rounds:
             # Features anew: a frontend may have been trained along.
             score = Scorer(small, extract(small, self.data)).score()
             write_text(before, _dump(dataclasses.asdict(score)))
-        plan.save(folder / "plan.yaml", self.search.method, base_hash=self.baseline.hash)
+        plan.save(folder / "plan.yaml", self.subject.search.method, base_hash=self.baseline.hash)
         state = small.model.state_dict()
-        conf = adapter_conf(plan, self.baseline.hash, self.search.method)
+        conf = adapter_conf(plan, self.baseline.hash, self.subject.search.method)
         changes = {**self._train_keys(), **adapter_config(conf)}
         if self.retrain is None or self.rate is None:
             stored = stored_like(state, self.baseline.checkpoint)

@@ -10,7 +10,6 @@ from typing import Any
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import MADE_WITH, check_folder
 from espnet_shrink.data.digest import config_digest, content_of
-from espnet_shrink.methods.registry import method_of
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.search import check_search
 from espnet_shrink.search.settings import SearchSettings
@@ -24,30 +23,7 @@ def keys_of(retraining: Retraining | None) -> Callable[[], Mapping[str, Any]]:
     return dict if retraining is None else retraining.keys
 
 
-def check_rounds(
-    baseline: LoadedModel,
-    data: Path,
-    out: Path,
-    settings: RoundsSettings,
-    search: SearchSettings,
-    space: SearchSpace,
-    retraining: Retraining | None,
-) -> None:
-    """Refuse rounds that can be known to fail before anything is computed.
-
-    Args: as `run_rounds`; `retraining` None: nothing is retrained.
-
-    Raises:
-        ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
-            with other settings, or no data folder.
-    """
-    record = record_of(baseline, data, out, settings, search, space, retraining)
-    found = method_of(search.method).survey(baseline.model)
-    check_search(found, baseline, space, search, int(baseline.params / settings.target))
-    check_folder(out, record, partly=True)
-
-
-def record_of(
+def checked_record(
     baseline: LoadedModel,
     data: Path,
     out: Path,
@@ -56,8 +32,17 @@ def record_of(
     space: SearchSpace,
     retraining: Retraining | None,
 ) -> dict[str, Any]:
-    """What decides the rounds, as far as it is known before there is a proxy set."""
-    return {
+    """What decides the rounds, as far as it is known before there is a proxy set.
+
+    Refuses rounds that can be known to fail before anything is computed.
+
+    Args: as `run_rounds`; `retraining` None: nothing is retrained.
+
+    Raises:
+        ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
+            with other settings, or no data folder.
+    """
+    record = {
         **dataclasses.asdict(settings),
         "search": dataclasses.asdict(search),
         "space": space.document,
@@ -69,3 +54,6 @@ def record_of(
         "data_content": content_of(data, out, "data_content"),
         MADE_WITH: made_with(),
     }
+    check_search(baseline, space, search, int(baseline.params / settings.target))
+    check_folder(out, record, partly=True)
+    return record

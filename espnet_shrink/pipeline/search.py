@@ -26,7 +26,7 @@ from espnet_shrink.methods.registry import method_of
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.subject import Subject
-from espnet_shrink.plan import Budget, CostModel, Decision, Plan, Survey
+from espnet_shrink.plan import Budget, CostModel, Plan
 from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
@@ -40,7 +40,6 @@ TIMED, SLACK = 10, 1.25  # utterances, and how far they may be from the proxy se
 
 
 def check_search(
-    found: Survey[Decision],
     loaded: LoadedModel,
     space: SearchSpace,
     settings: SearchSettings,
@@ -51,9 +50,10 @@ def check_search(
     Raises:
         ShrinkError: the space cannot meet the budget, or too few evaluations.
     """
+    sites = method_of(settings.method).survey(loaded.model).sites
     numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
     budget = Budget(budget_params, settings.size_mib)  # the others are known once it has run
-    Problem(CostModel(found.sites, numels, {}), space, budget, {})
+    Problem(CostModel(sites, numels, {}), space, budget, {})
     check_evaluations(settings, space)
 
 
@@ -111,7 +111,7 @@ def search_plan(
     """As `search_ranks`."""
     # What can be refused comes before the folder is claimed.
     check_workers(workers)
-    check_search(subject.survey, subject.loaded, space, subject.search, budget_params)
+    check_search(subject.loaded, space, subject.search, budget_params)
     finished = (out / "plan.yaml").exists()
     record = _record(subject, space, budget_params, out, finished)
     check_folder(out, record)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.methods.registry import method_of
-from espnet_shrink.plan import Decision, Survey
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace, full_space
 
@@ -30,13 +29,7 @@ def space_for(loaded: LoadedModel, path: Path | None, settings: SearchSettings) 
     Raises:
         ShrinkError: no such file, or a space or a pattern that does not fit the model.
     """
-    return surveyed_space(method_of(settings.method).survey(loaded.model), path, settings)
-
-
-def surveyed_space(
-    found: Survey[Decision], path: Path | None, settings: SearchSettings
-) -> SearchSpace:
-    """As `space_for`, of a model that was surveyed."""
+    found = method_of(settings.method).survey(loaded.model)
     space = full_space(found.sites, settings.min_rank) if path is None else SearchSpace.load(path)
     space.check(found.sites)
     matrices = [u.name for u in found.uncompressed if len(u.shape) > 1]

@@ -22,10 +22,6 @@ from espnet_shrink.plan import CostModel, Decision, Survey
 from espnet_shrink.search.settings import SearchSettings
 
 
-def _no_keys() -> Mapping[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Subject:
     """An uncompressed model, its data, and how it is searched.
@@ -42,7 +38,7 @@ class Subject:
     proxy_folder: Path
     data_folder: Path
     search: SearchSettings
-    train_keys: Callable[[], Mapping[str, Any]] = _no_keys
+    train_keys: Callable[[], Mapping[str, Any]] = dict
     given: Sequence[Utterance] | None = None
 
     def after(self, loaded: LoadedModel) -> Subject:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from espnet_shrink.report.plots import (
     BLUE,
-    DPI,
     GREY,
     ORANGE,
-    STYLE,
     UNCOMPRESSED,
-    WIDTH_INCHES,
     label_points,
     params_axis,
-    save,
+    plot_panels,
     score_axis,
 )
 from espnet_shrink.report.results import Results, Size
@@ -27,26 +21,15 @@ from espnet_shrink.report.results import Results, Size
 
 def plot_pareto(results: Results, path: str | os.PathLike[str]) -> None:
     """Plot the deciding score against parameters by size, a panel per set, to the PNG `path`."""
-    with matplotlib.rc_context(STYLE):
-        height = 4.3 * len(results.sets) + 0.5
-        figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        panels = figure.subplots(len(results.sets), 1, squeeze=False)[:, 0]
-        for axes, name in zip(panels, results.sets, strict=True):
-            _panel(axes, results, name)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
-        figure.draw_without_rendering()  # places the axes, so that labels can be measured
-        names = [(results.baseline.params, UNCOMPRESSED, False)]
-        for size in results.sizes:
-            if size.final is not None:
-                text = f"target {size.name}\n{size.final.compression:.2f}×"
-                names.append((size.final.params, text, True))
-        for axes, name in zip(panels, results.sets, strict=True):
-            top = label_points(axes, names, canvas)
-            rate = results.metric.upper()
-            axes.set_title(f"{results.corpus}, {name}: {rate} against parameters", pad=top)
-        save(figure, path)
+    names = [(results.baseline.params, UNCOMPRESSED, False)]
+    for size in results.sizes:
+        if size.final is not None:
+            text = f"target {size.name}\n{size.final.compression:.2f}×"
+            names.append((size.final.params, text, True))
+    plot_panels(
+        results, path, 3, lambda axes, name: _panel(axes, results, name),
+        lambda axes, canvas: label_points(axes, names, canvas),
+    )  # fmt: skip
 
 
 def _panel(axes: Axes, results: Results, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -42,19 +42,39 @@ STYLE: dict[Any, Any] = {
 
 def plot_wer(results: Results, path: str | os.PathLike[str]) -> None:
     """Plot the deciding score against parameters by round of one size, a panel per set, as PNG."""
+    plot_panels(
+        results, path, 4, lambda axes, name: _wer_panel(axes, results, name),
+        lambda axes, canvas: _label_rounds(axes, results, canvas),
+    )  # fmt: skip
+
+
+def plot_panels(
+    results: Results,
+    path: str | os.PathLike[str],
+    columns: int,
+    draw: Callable[[Axes, str], None],
+    label: Callable[[Axes, FigureCanvasAgg], float],
+) -> None:
+    """Plot the deciding score against parameters, a panel per set, to the PNG file `path`.
+
+    Args:
+        columns: of the legend.
+        draw: fills the panel of a set.
+        label: writes names above a panel, and gives the points that they take.
+    """
     with matplotlib.rc_context(STYLE):
         height = 4.3 * len(results.sets) + 0.5
         figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         panels = figure.subplots(len(results.sets), 1, squeeze=False)[:, 0]
         for axes, name in zip(panels, results.sets, strict=True):
-            _wer_panel(axes, results, name)
+            draw(axes, name)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=4)
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns)
         rate = results.metric.upper()
         figure.draw_without_rendering()  # places the axes, so that labels can be measured
         for axes, name in zip(panels, results.sets, strict=True):
-            top = _label_rounds(axes, results, canvas)
+            top = label(axes, canvas)
             axes.set_title(f"{results.corpus}, {name}: {rate} against parameters", pad=top)
         save(figure, path)
 

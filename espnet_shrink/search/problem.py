@@ -59,20 +59,20 @@ class Problem:
     @functools.cached_property
     def budget_params(self) -> int:
         """The most parameters the whole model may have."""
-        if isinstance(self.budget, Budget):
-            return int(min(self.budget.params, sum(self.cost_model.numels.values())))
-        return self.budget
+        return int(min(self._budget.params, sum(self.cost_model.numels.values())))
 
     def of_params(self, params: int) -> Problem:
         """The same with another limit of parameters."""
-        budget = self.budget if isinstance(self.budget, Budget) else Budget()
-        return dataclasses.replace(self, budget=dataclasses.replace(budget, params=params))
+        return dataclasses.replace(self, budget=dataclasses.replace(self._budget, params=params))
 
     @functools.cached_property
     def limits(self) -> list[Limit]:
         """All others of the budget."""
-        budget = self.budget if isinstance(self.budget, Budget) else Budget(self.budget)
-        return limits_of(budget, self.cost_model, self.speed)
+        return limits_of(self._budget, self.cost_model, self.speed)
+
+    @functools.cached_property
+    def _budget(self) -> Budget:
+        return self.budget if isinstance(self.budget, Budget) else Budget(self.budget)
 
     @property
     def sites(self) -> list[Decision]:

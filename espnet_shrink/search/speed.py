@@ -43,10 +43,6 @@ class SpeedLimit:
         """Whether `plan` is fast enough."""
         return self.excess(plan) <= 0.0
 
-    def spare_rtf(self, plan: Plan) -> float:
-        """What `plan` leaves of the limit; below 0 if it is too slow."""
-        return self.most_rtf - self.latency.rtf(plan)
-
     def excess(self, plan: Plan) -> float:
         """How far `plan` is above the limit, relative to it."""
         return self.latency.rtf(plan) / self.most_rtf - 1.0

@@ -17,7 +17,7 @@ from espnet_shrink.methods.lowrank.owners import (
     walk,
 )
 from espnet_shrink.methods.lowrank.sites import survey
-from espnet_shrink.plan import DENSE, Plan
+from espnet_shrink.plan import Plan, dense_plan
 
 
 def factorise(model: nn.Module, plan: Plan, factors: Factors) -> None:
@@ -126,4 +126,4 @@ def plan_of(model: nn.Module) -> Plan:
     plan = getattr(model, "shrink_plan", None)
     if isinstance(plan, Plan):
         return plan
-    return Plan({site.name: DENSE for site in survey(model).sites})
+    return dense_plan(survey(model).sites)
