@@ -10,7 +10,7 @@ import matplotlib.image
 import pytest
 import yaml
 from conftest import arguments
-from test_report_results import markdown_table
+from test_report_documents import markdown_table
 
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.errors import ShrinkError
