@@ -1,6 +1,5 @@
 """A training folder from audio alone."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from espnet_shrink.data.training_data import training_data
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.objectives import pseudo_labels
 from espnet_shrink.objectives.decode_set import fewest_errors
+from espnet_shrink.objectives.heard import Heard
 from espnet_shrink.objectives.pseudo_labels import pseudo_labelled
 from espnet_shrink.objectives.score import Scorer
 
@@ -34,7 +34,7 @@ def recordings(recipe):
 
 def test_texts_are_the_models_own_and_can_be_trained_on(baseline, recordings, monkeypatch, capsys):
     monkeypatch.setattr(pseudo_labels, "AT_ONCE", 3)
-    made = pseudo_labelled(baseline, recordings, DEV, OUT)
+    made = pseudo_labelled(Heard(baseline, DEV), recordings, OUT)
     dev = extract(baseline, DEV)
     decoder = fewest_errors(Scorer(baseline, dev).hypotheses(), dev)
     features = extract(baseline, "dump/raw/test")
@@ -61,23 +61,23 @@ def test_it_resumes_and_is_made_once(baseline, recordings, monkeypatch):
 
     monkeypatch.setattr(pseudo_labels, "extract_recordings", killed_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-        pseudo_labelled(baseline, recordings, DEV, OUT)
+        pseudo_labelled(Heard(baseline, DEV), recordings, OUT)
     assert not (OUT / "train").exists()
-    pseudo_labelled(baseline, recordings, DEV, OUT)
+    pseudo_labelled(Heard(baseline, DEV), recordings, OUT)
     assert parts == [3, 3, 1, 1]
     before = tree(OUT)
-    pseudo_labelled(baseline, recordings, DEV, OUT)
+    pseudo_labelled(Heard(baseline, DEV), recordings, OUT)
     assert tree(OUT) == before and len(parts) == 4
     other = baseline.copy()
     next(other.model.parameters()).data += 1.0
     with pytest.raises(ShrinkError, match="holds a run with other settings .base_hash"):
-        pseudo_labelled(dataclasses.replace(other), recordings, DEV, OUT)
+        pseudo_labelled(Heard(other, DEV), recordings, OUT)
 
 
 def test_what_is_no_audio_or_has_nothing_to_hear_is_refused(baseline, recordings):
     with pytest.raises(ShrinkError, match="no such data folder: nowhere"):
-        pseudo_labelled(baseline, Path("nowhere"), DEV, OUT)
+        pseudo_labelled(Heard(baseline, DEV), Path("nowhere"), OUT)
     (recordings / "wav.scp").write_text("a cat a.wav |\n")
     with pytest.raises(ShrinkError, match="a is a pipe"):
-        pseudo_labelled(baseline, recordings, DEV, OUT)
+        pseudo_labelled(Heard(baseline, DEV), recordings, OUT)
     assert not (OUT / "train").exists()

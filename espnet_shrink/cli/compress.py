@@ -60,7 +60,8 @@ def add(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     from espnet_shrink.core.settings import load_settings
-    from espnet_shrink.pipeline.compress import Request, compress
+    from espnet_shrink.pipeline.compress import compress
+    from espnet_shrink.pipeline.job import Request
     from espnet_shrink.search.settings import SearchSettings
 
     given = [name for name in ("train", "unlabelled") if getattr(args, name) is not None]

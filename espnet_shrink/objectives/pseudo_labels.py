@@ -12,10 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import claim_folder, lock_folder, recorded, write_text
 from espnet_shrink.data.digest import tables_digest
-from espnet_shrink.data.features import FeatureSet, extract, extract_recordings
+from espnet_shrink.data.features import extract_recordings
 from espnet_shrink.data.kaldi import (
     Utterance,
     evenly_spaced,
@@ -24,19 +23,19 @@ from espnet_shrink.data.kaldi import (
     write_folder,
 )
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.objectives.decode_set import fewest_errors
+from espnet_shrink.objectives.heard import Heard
 from espnet_shrink.objectives.score import Scorer
 
 AT_ONCE = 200  # utterances that are in memory, and lost if the run is cut off
 
 
-def pseudo_labelled(loaded: LoadedModel, recordings: Path, dev: Path, out: Path) -> Path:
+def pseudo_labelled(dev: Heard, recordings: Path, out: Path) -> Path:
     """The folder `out`/train, made of the audio of `recordings`; resumes, or only finds it.
 
     Utterances in which the model hears nothing are left out, and counted.
 
     Args:
-        loaded: decodes greedily, by the decoder that has the fewest errors on `dev`.
+        dev: its model decodes, greedily, by the decoder that has the fewest errors there.
         recordings: Kaldi-style folder; its wav.scp, and utt2spk if there is one, are read.
 
     Raises:
@@ -46,7 +45,7 @@ def pseudo_labelled(loaded: LoadedModel, recordings: Path, dev: Path, out: Path)
     known = str(recorded(out).get("audio_content", ""))
     audio = [[str(recordings / "wav.scp"), "speech", "sound"]]
     record = {
-        "base_hash": loaded.hash, **loaded.asked,
+        "base_hash": dev.loaded.hash, **dev.loaded.asked,
         "audio_content": tables_digest(audio, known),
     }  # fmt: skip
     utterances = read_recordings(recordings) if not (made / "text").exists() else []
@@ -54,7 +53,7 @@ def pseudo_labelled(loaded: LoadedModel, recordings: Path, dev: Path, out: Path)
         claim_folder(out, record)
         if (made / "text").exists():  # whole: it is the last that is written
             return made
-        heard = _hear(loaded, utterances, dev, out)
+        heard = _hear(dev, utterances, out)
         told = [dataclasses.replace(u, text=heard[u.name]) for u in utterances if heard[u.name]]
         silent = len(utterances) - len(told)
         if silent:
@@ -70,28 +69,21 @@ def pseudo_labelled(loaded: LoadedModel, recordings: Path, dev: Path, out: Path)
     return made
 
 
-def _hear(
-    loaded: LoadedModel, utterances: Sequence[Utterance], dev: Path, out: Path
-) -> dict[str, str]:
+def _hear(dev: Heard, utterances: Sequence[Utterance], out: Path) -> dict[str, str]:
     """Name -> text, of every utterance; of parts that were decoded before they are read."""
-    decoder = ""
     heard: dict[str, str] = {}
     parts = range(0, len(utterances), AT_ONCE)
     for first in tqdm(parts, desc="texts by the uncompressed model", unit="part"):
         path = out / "parts" / f"{first}.txt"
         if not path.exists():
-            decoder = decoder or _best_decoder(loaded, extract(loaded, dev))
             part = utterances[first : first + AT_ONCE]
-            scorer = Scorer(loaded, extract_recordings(loaded, part), only=decoder)
+            features = extract_recordings(dev.loaded, part)
+            scorer = Scorer(dev.loaded, features, only=dev.best_decoder)
             (texts,) = scorer.hypotheses().values()
             lines = [f"{u.name} {_text(t)}" for u, t in zip(part, texts, strict=True)]
             write_text(path, "".join(f"{line.rstrip()}\n" for line in lines))
         heard |= read_table(path)
     return heard
-
-
-def _best_decoder(loaded: LoadedModel, dev: FeatureSet) -> str:
-    return fewest_errors(Scorer(loaded, dev).hypotheses(), dev)
 
 
 def _text(hypothesis: str) -> str:

@@ -24,6 +24,7 @@ from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.data.kaldi import write_folder
 from espnet_shrink.data.select import check_selection, expected_order, select
 from espnet_shrink.errors import ShrinkError
+from espnet_shrink.objectives.heard import Heard
 from espnet_shrink.objectives.score import Score, Scorer, mean_score
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.subject import Subject
@@ -71,7 +72,7 @@ def make_proxy(
     Raises:
         ShrinkError: bad data, method or size, or `out` was made with other settings.
     """
-    subject = Subject(loaded, out, Path(data), SearchSettings(method=compression))
+    subject = Subject(Heard(loaded, Path(data)), out, SearchSettings(method=compression))
     return choose_proxy(subject, size, method, seed)
 
 
@@ -79,7 +80,7 @@ def choose_proxy(subject: Subject, size: int, method: str, seed: int) -> ProxySe
     """As `make_proxy`, for a model that is searched afterwards: its dev set is heard once."""
     loaded, out = subject.loaded, subject.proxy_folder
     record = {
-        "data_content": content_of(subject.data_folder, out, "data_content"), "size": size,
+        "data_content": content_of(subject.dev.folder, out, "data_content"), "size": size,
         "method": method, "seed": seed, "base_hash": loaded.hash,
         **loaded.asked,
         MADE_WITH: made_with(),
@@ -87,12 +88,12 @@ def choose_proxy(subject: Subject, size: int, method: str, seed: int) -> ProxySe
     check_folder(out, record)
     made = not (out / "proxy.yaml").exists()
     if made:  # all that can be refused comes before the folder is claimed
-        features = subject.dev
+        features = subject.dev.features
         check_selection(method, len(features.utterances), size, seed)
     with lock_folder(out):
         claim_folder(out, record)
         if made:
-            decoded = subject.decoded_dev
+            decoded = subject.dev.decoded
             some = _at_most(features, max(CANDIDATES, size), seed)
             candidates = find_candidates(loaded, some, seed, subject.search.method)
             chosen = [some.utterances[i] for i in select(method, candidates, size, seed)]

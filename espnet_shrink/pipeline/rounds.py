@@ -35,6 +35,7 @@ from espnet_shrink.data.features import extract
 from espnet_shrink.data.metric import Metric
 from espnet_shrink.methods.adapter import adapter_conf
 from espnet_shrink.objectives.decode_set import decode_set
+from espnet_shrink.objectives.heard import Heard
 from espnet_shrink.objectives.score import Score, Scorer, mean_score
 from espnet_shrink.pipeline.round_record import Outcome, Round, read_record
 from espnet_shrink.pipeline.run_record import checked_record, keys_of
@@ -91,7 +92,7 @@ def run_rounds(
     space = find_space(baseline, out, search) if space is None else space
     if retrain is not None and retraining is None:
         retraining = Retraining("espnet2", "", lambda: settings.train)
-    subject = Subject(baseline, proxy_folder, data, search, keys_of(retraining))
+    subject = Subject(Heard(baseline, data), proxy_folder, search, keys_of(retraining))
     return run_rounds_of(
         subject, out, settings, ngpu, first_plan, retrain, workers, space, retraining, out / BASE
     )
@@ -116,9 +117,7 @@ def run_rounds_of(
     """
     check_workers(workers)
     record = {
-        **checked_record(
-            subject.loaded, subject.data_folder, out, settings, subject.search, space, retraining
-        ),
+        **checked_record(subject, out, settings, space, retraining),
         "proxy_set_content": content_of(subject.proxy_folder, out, "proxy_set_content"),
         "first_plan": None if first_plan is None else first_plan.plan.hash,
     }
@@ -153,7 +152,7 @@ class _Rounds:
     base: Path
 
     def __post_init__(self) -> None:
-        self.baseline, self.data = self.subject.loaded, self.subject.data_folder
+        self.baseline, self.data = self.subject.loaded, self.subject.dev.folder
         self.full = self.baseline.params
         self.rate, self.extras = None, {}
         if self.retrain is not None:
@@ -185,7 +184,7 @@ class _Rounds:
                 f"the checkpoint holds {' and '.join(self.halved)}: what is retrained is float32"
             )
         if not (self.out / "rounds.yaml").exists():
-            self.subject.decoded_dev.keep(self.base, self.data.name)
+            self.subject.dev.decoded.keep(self.base, self.data.name)
         rounds: list[Round] = []
         now, rollbacks = 1.0, 0
         step = self.settings.target if self.retrain is None else self.settings.step
@@ -253,7 +252,7 @@ class _Rounds:
     @functools.cached_property
     def judged(self) -> tuple[Metric, float]:
         """The error rate that decides, and up to which of it on dev a round is accepted."""
-        decoded = self.subject.decoded_dev
+        decoded = self.subject.dev.decoded
         before = mean_score(decoded.texts, decoded.features)
         tqdm.write(f"baseline: dev {before} (greedy)")
         limit = before.rate * (1 + self.settings.wer_limit_relative)

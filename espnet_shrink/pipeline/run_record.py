@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import MADE_WITH, check_folder
 from espnet_shrink.data.digest import config_digest, content_of
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.search import check_search
-from espnet_shrink.search.settings import SearchSettings
+from espnet_shrink.pipeline.subject import Subject
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.training.retraining import Retraining
 from espnet_shrink.training.rounds_settings import RoundsSettings
@@ -24,11 +23,9 @@ def keys_of(retraining: Retraining | None) -> Callable[[], Mapping[str, Any]]:
 
 
 def checked_record(
-    baseline: LoadedModel,
-    data: Path,
+    subject: Subject,
     out: Path,
     settings: RoundsSettings,
-    search: SearchSettings,
     space: SearchSpace,
     retraining: Retraining | None,
 ) -> dict[str, Any]:
@@ -42,18 +39,19 @@ def checked_record(
         ShrinkError: the space cannot reach the target, too few evaluations, `out` holds rounds
             with other settings, or no data folder.
     """
+    baseline = subject.loaded
     record = {
         **dataclasses.asdict(settings),
-        "search": dataclasses.asdict(search),
+        "search": dataclasses.asdict(subject.search),
         "space": space.document,
         "trainer": "none" if retraining is None else retraining.trainer,
         "training_data_content": None if retraining is None else retraining.content,
         "training_config_content": config_digest(baseline.described),
         "base_hash": baseline.hash,
         **baseline.asked,
-        "data_content": content_of(data, out, "data_content"),
+        "data_content": content_of(subject.dev.folder, out, "data_content"),
         MADE_WITH: made_with(),
     }
-    check_search(baseline, space, search, int(baseline.params / settings.target))
+    check_search(subject, space, int(baseline.params / settings.target))
     check_folder(out, record, partly=True)
     return record

@@ -22,7 +22,7 @@ from espnet_shrink.data.digest import content_of
 from espnet_shrink.data.features import extract_all
 from espnet_shrink.data.kaldi import Utterance, read_folder
 from espnet_shrink.errors import ShrinkError
-from espnet_shrink.methods.registry import method_of
+from espnet_shrink.objectives.heard import Heard
 from espnet_shrink.objectives.score import Score, Scorer
 from espnet_shrink.pipeline.opening import made_with
 from espnet_shrink.pipeline.subject import Subject
@@ -39,22 +39,18 @@ from espnet_shrink.search.workers import check_workers, scores
 TIMED, SLACK = 10, 1.25  # utterances, and how far they may be from the proxy set's
 
 
-def check_search(
-    loaded: LoadedModel,
-    space: SearchSpace,
-    settings: SearchSettings,
-    budget_params: int,
-) -> None:
+def check_search(subject: Subject, space: SearchSpace, budget_params: int) -> None:
     """Refuse a search that can be known to fail before anything is computed.
 
     Raises:
         ShrinkError: the space cannot meet the budget, or too few evaluations.
     """
-    sites = method_of(settings.method).survey(loaded.model).sites
-    numels = {name: parameter.numel() for name, parameter in loaded.model.named_parameters()}
-    budget = Budget(budget_params, settings.size_mib)  # the others are known once it has run
-    Problem(CostModel(sites, numels, {}), space, budget, {})
-    check_evaluations(settings, space)
+    parameters = subject.loaded.model.named_parameters()
+    numels = {name: parameter.numel() for name, parameter in parameters}
+    # The other limits are known once the model has run.
+    budget = Budget(budget_params, subject.search.size_mib)
+    Problem(CostModel(subject.survey.sites, numels, {}), space, budget, {})
+    check_evaluations(subject.search, space)
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def search_ranks(
     Raises:
         ShrinkError: the budget cannot be met, or `out` holds a search with other settings.
     """
-    subject = Subject(loaded, proxy, data, settings, given=recordings)
+    subject = Subject(Heard(loaded, data), proxy, settings, given=recordings)
     return search_plan(subject, space, budget_params, out, workers)
 
 
@@ -111,7 +107,7 @@ def search_plan(
     """As `search_ranks`."""
     # What can be refused comes before the folder is claimed.
     check_workers(workers)
-    check_search(subject.loaded, space, subject.search, budget_params)
+    check_search(subject, space, budget_params)
     finished = (out / "plan.yaml").exists()
     record = _record(subject, space, budget_params, out, finished)
     check_folder(out, record)
@@ -138,7 +134,7 @@ def _record(
         "base_hash": subject.loaded.hash,
         **subject.loaded.asked,
         "proxy_set_content": content_of(subject.proxy_folder, out, "proxy_set_content"),
-        "data_content": content_of(subject.data_folder, out, "data_content"),
+        "data_content": content_of(subject.dev.folder, out, "data_content"),
         "space": space.document,
         MADE_WITH: made_with(),
         "whitened_by": heard,
@@ -149,7 +145,7 @@ def _search(subject: Subject, problem: Problem, out: Path, workers: str | None) 
     loaded, settings, compressor = subject.loaded, subject.search, subject.prepared.compressor
     with scores(loaded, subject.proxy, compressor, workers) as score_all:
         result = run_search(problem, score_all, settings, out)
-    again = Scorer(loaded, subject.dev, compressor)
+    again = Scorer(loaded, subject.dev.features, compressor)
     best, dev_score = choose(result, settings.finalists, again.score, out)
     speed = problem.speed
     best.plan.save(
@@ -192,21 +188,18 @@ def speed_limit(subject: Subject, space: SearchSpace) -> SpeedLimit | None:
     return speed
 
 
-def check_speed(
-    loaded: LoadedModel, data: Path, space: SearchSpace, search: SearchSettings
-) -> None:
+def check_speed(subject: Subject, space: SearchSpace) -> None:
     """Refuse a limit of time far below what any plan takes, before a proxy set is chosen.
 
-    Args:
-        data: dev set, of which the first few utterances are decoded.
+    The first few utterances of dev are timed.
 
     Raises:
         ShrinkError: no plan of the space can keep it.
     """
+    loaded, search, method = subject.loaded, subject.search, subject.method
     if search.rtf == math.inf:
         return
-    method = method_of(search.method)
-    few = extract_all(loaded, read_folder(data)[:TIMED])
+    few = extract_all(loaded, read_folder(subject.dev.folder)[:TIMED])
     prices = method.prepare(loaded, few, None, dataclasses.asdict(search)).cost_model
     SpeedLimit(method.predictor(loaded, prices, few), SLACK * search.rtf).check(space)
 

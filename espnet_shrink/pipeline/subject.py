@@ -15,9 +15,7 @@ from espnet_shrink.data.kaldi import Utterance
 from espnet_shrink.data.moment_data import training_recordings
 from espnet_shrink.methods.base import Method, Prepared
 from espnet_shrink.methods.registry import method_of
-from espnet_shrink.objectives.decode_set import Decoded, decode_set
-from espnet_shrink.objectives.doubt import doubt
-from espnet_shrink.objectives.score import Scorer
+from espnet_shrink.objectives.heard import Heard
 from espnet_shrink.plan import CostModel, Decision, Survey
 from espnet_shrink.search.settings import SearchSettings
 
@@ -27,23 +25,28 @@ class Subject:
     """An uncompressed model, its data, and how it is searched.
 
     Attributes:
-        proxy_folder: of the utterances on which plans are scored.
-        data_folder: of the dev set, on which the best of them are.
+        dev: the set on which the best plans are scored, and the model.
+        proxy_folder: of the utterances on which all of them are.
         train_keys: keys of a training config that name the audio by whose activations parts of
             the model are weighed; where they name none, the model's own config does.
         given: such recordings themselves, known already.
     """
 
-    loaded: LoadedModel
+    dev: Heard
     proxy_folder: Path
-    data_folder: Path
     search: SearchSettings
     train_keys: Callable[[], Mapping[str, Any]] = dict
     given: Sequence[Utterance] | None = None
 
     def after(self, loaded: LoadedModel) -> Subject:
         """The same for the model as a round has left it."""
-        return dataclasses.replace(self, loaded=loaded, given=self.recordings)
+        dev = Heard(loaded, self.dev.folder)
+        return dataclasses.replace(self, dev=dev, given=self.recordings)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model."""
+        return self.dev.loaded
 
     @functools.cached_property
     def method(self) -> Method:
@@ -56,21 +59,9 @@ class Subject:
         return self.method.survey(self.loaded.model)
 
     @functools.cached_property
-    def dev(self) -> FeatureSet:
-        """The dev set as it hears it."""
-        return extract(self.loaded, self.data_folder)
-
-    @functools.cached_property
-    def decoded_dev(self) -> Decoded:
-        """The dev set, decoded greedily; hopeless errors are told."""
-        found = decode_set(Scorer(self.loaded, self.dev))
-        doubt(self.loaded, self.dev, found.texts)
-        return found
-
-    @functools.cached_property
     def proxy(self) -> FeatureSet:
         """The proxy set as it hears it; the error rate that decides is that of the dev set."""
-        return extract(self.loaded, self.proxy_folder).decided_by(self.dev.metric)
+        return extract(self.loaded, self.proxy_folder).decided_by(self.dev.features.metric)
 
     @functools.cached_property
     def recordings(self) -> Sequence[Utterance]:
