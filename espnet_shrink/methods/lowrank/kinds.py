@@ -39,7 +39,7 @@ class SiteKind(enum.StrEnum):
 
 
 class Form(enum.Enum):
-    """How a layer is called: which decides how it is timed."""
+    """How a layer is called: which decides how it is watched and timed."""
 
     ROWS = enum.auto()  # (..., in)
     CHANNELS = enum.auto()  # (1, in, rows)
@@ -95,6 +95,11 @@ KINDS = [
                SiteKind.GRU_CELL_INPUT, SiteKind.GRU_CELL_RECURRENT),
 ]  # fmt: skip
 
+# Further classes whose calls are counted: none of their matrices can be factorised.
+UNTWINNED: list[tuple[type[nn.Module], Form]] = [
+    (nn.RNN, Form.SEQUENCE), (nn.modules.conv._ConvNd, Form.CHANNELS),
+]  # fmt: skip
+
 # Subclasses of torch.nn.Linear that only cast; by name, as their packages may not be there.
 PLAIN_LINEARS = {"whisper.model.Linear"}
 
@@ -109,6 +114,14 @@ def layer_kind(module: nn.Module) -> LayerKind | None:
     if f"{exact.__module__}.{exact.__qualname__}" in PLAIN_LINEARS:
         exact = nn.Linear
     return next((k for k in KINDS if k.dense is exact and k.fits(module)), None)
+
+
+def form_of(module: nn.Module) -> Form | None:
+    """How a dense layer is called, with a twin or without; None: it has no matrix, or is ours."""
+    if is_low_rank(module):
+        return None
+    known = [(k.dense, k.form) for k in KINDS] + UNTWINNED
+    return next((form for dense, form in known if isinstance(module, dense)), None)
 
 
 def kind_of_site(kind: str) -> LayerKind:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_shrink.layers import is_pointwise
-from espnet_shrink.methods.lowrank.kinds import is_low_rank
+from espnet_shrink.methods.lowrank.kinds import Form, form_of, layer_kind
 from espnet_shrink.methods.lowrank.owners import join
 from espnet_shrink.methods.lowrank.unroll import (
     frames_of,
@@ -113,20 +113,14 @@ class _Watcher:
         self.calls: dict[str, Counter[int]] = {}
 
     def watch_for(self, module: nn.Module) -> Watch | None:
-        if is_low_rank(module):
-            return None
-        if isinstance(module, nn.Linear):
-            return self._linear
-        if isinstance(module, (nn.LSTM, nn.GRU)):
-            # A projection hides the hidden states; no site needs them.
-            return self._uses_of_all if module.proj_size else self._recurrent
-        if isinstance(module, nn.RNN):
-            return self._uses_of_all
-        if isinstance(module, (nn.LSTMCell, nn.GRUCell)):
-            return self._cell
-        if isinstance(module, nn.modules.conv._ConvNd):
-            return self._convolution
-        return None
+        form = form_of(module)
+        if form is Form.SEQUENCE and layer_kind(module) is None:
+            return self._uses_of_all  # it may hide its hidden states; no site needs them
+        watches: dict[Form | None, Watch] = {
+            Form.ROWS: self._linear, Form.CHANNELS: self._convolution,
+            Form.SEQUENCE: self._recurrent, Form.CELL: self._cell,
+        }  # fmt: skip
+        return watches.get(form)
 
     def _add(self, path: str, name: str, inputs: Tensor) -> None:
         """Count inputs, (..., in), of the weight `name` of the module at `path`."""
