@@ -27,6 +27,7 @@ import argparse
 import dataclasses
 import multiprocessing
 import os
+import re
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -65,16 +66,28 @@ RATE_FACTOR = 0.5  # as the rounds preset
 MSE = 0.05  # a sum over frames and channels, far larger than the other losses
 KL = Distil(token_kl=1.0, ctc_kl=1.0)
 ALL = dataclasses.replace(KL, encoder_mse=MSE)
+MASKS = {"specaug": "specaug", "specaug_conf": {
+    "apply_time_warp": False,
+    "apply_freq_mask": True, "freq_mask_width_range": [0, 15], "num_freq_mask": 2,
+    "apply_time_mask": True, "time_mask_width_range": [0, 20], "num_time_mask": 2,
+}}  # fmt: skip
 CONTROL = 1.0  # compression of what is not compressed
 RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
 class System:
-    """One way to retrain: what the teacher teaches, and whether texts are its own."""
+    """One way to retrain.
+
+    Attributes:
+        distil: what the teacher teaches.
+        unlabelled: texts are its own.
+        masks: SpecAugment, which the demo's model is trained without.
+    """
 
     distil: Distil
     unlabelled: bool = False
+    masks: bool = False
 
 
 SYSTEMS = {
@@ -83,7 +96,11 @@ SYSTEMS = {
     "CTC KL": System(Distil(ctc_kl=1.0)),
     "encoder MSE": System(Distil(encoder_mse=MSE)),
     "all": System(ALL),
-    "all, clean input": System(dataclasses.replace(ALL, input="clean")),
+    "masked input": System(Distil(), masks=True),
+    "masked input, all": System(ALL, masks=True),
+    "masked input, all, the teacher's clean": System(
+        dataclasses.replace(ALL, input="clean"), masks=True
+    ),
     "unlabelled, its texts": System(Distil(), unlabelled=True),
     "unlabelled, its texts and KL": System(KL, unlabelled=True),
     "transducer KL": System(Distil(transducer_kl=1.0)),
@@ -109,7 +126,7 @@ class Bench:
 
     def folder(self, system: str, compression: float, seed: int) -> Path:
         """An experiment folder."""
-        named = system.replace(", ", "_").replace(" ", "_")
+        named = re.sub(r"\W+", "_", system)
         return self.work / f"seed{seed}" / f"{compression:g}x" / named
 
     def plan(self, base: LoadedModel, compression: float, seed: int) -> Plan:
@@ -133,6 +150,8 @@ class Bench:
             proxy = extract(base, self.work / f"seed{seed}" / "proxy")
             analyse(base, proxy, "whitened").compressor.put(small.model, plan)
             changes |= adapter_config(adapter_conf(plan, base.hash))
+        if system.masks:
+            changes |= MASKS
         if system.unlabelled:
             given = training_data(base, self.work / "unlabelled" / "train", self.data("dev"), {})
             changes |= given.write(self.work / "unlabelled" / "shapes")
