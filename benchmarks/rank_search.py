@@ -156,7 +156,8 @@ class Bench:
         if row is None:
             space = full_space(analysis.survey.sites, settings.min_rank)
             problem = Problem(analysis.cost_model, space, int(self.full / ratio),
-                              analysis.energies, multiple=settings.rank_multiple)  # fmt: skip
+                              analysis.energies, multiple=settings.rank_multiple,
+                              loss_changes=lambda: analysis.loss_changes)  # fmt: skip
             with contextlib.ExitStack() as changed:
                 for constant, value in entry.constants.items():
                     changed.enter_context(mock.patch.object(reinforce, constant, value))

@@ -34,6 +34,7 @@ SEARCHERS = {
     "energy": Row("energy"),
     "energy_order (plain)": Row("energy_order", {"decomposition": "plain"}),
     "energy_order": Row("energy_order"),
+    "zero_sum": Row("zero_sum"),
     "sensitivity": Row("sensitivity"),
     "knapsack": Row("knapsack"),
     "random": Row("random"),

@@ -217,6 +217,7 @@ def test_data_sh_prepares_the_sets_it_is_asked_for(corpus: Path, tmp_path: Path)
     [
         (["--corpus", "klingon"], "unknown corpus 'klingon'"),
         (["--corpus", "librispeech"], "set LIBRISPEECH= in db.sh"),
+        (["--corpus", "mini_librispeech"], "mini_librispeech: set LIBRISPEECH= in db.sh"),
         (["--corpus", "digits"], "--digits_dir"),
         (["--colour", "red"], "--colour"),
     ],

@@ -52,6 +52,26 @@ def test_the_sets_are_made_under_their_names_and_others_are_added(corpus, folder
     assert f"exp/asr_librispeech_{joined}_train_asr_rnn_librispeech" in done.stderr
 
 
+def test_mini_librispeech_has_sets_tokens_and_a_config_of_its_own(corpus, folder):  # noqa: F811
+    done = run(folder, "--corpus", "mini_librispeech", "--test_sets", "test_mine", "--stop_stage",
+               1, LIBRISPEECH=str(corpus))  # fmt: skip
+    assert made(folder / "data") == {
+        "dev_clean_2": ["12"], "test_mine": ["13"], "train_clean_5": ["10"],
+    }, done.stderr  # fmt: skip
+    said = done.stdout
+    for words in ("--nbpe 100", "--asr_config conf/train_asr_rnn_mini_librispeech.yaml",
+                  "--lang en_mini_librispeech"):  # fmt: skip
+        assert words in said
+    done = run(folder, "--corpus", "mini_librispeech", "--stage", 16, LIBRISPEECH=str(corpus))
+    assert done.returncode == 2 and "corpus mini_librispeech is not prepared" in done.stderr
+
+
+def test_the_test_set_of_mini_librispeech_is_librispeechs(corpus, folder):  # noqa: F811
+    done = run(folder, "--corpus", "mini_librispeech", "--stop_stage", 1, LIBRISPEECH=str(corpus))
+    assert done.returncode == 2
+    assert f"{corpus}: no folder test-clean there" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("stage", [1, 16])
 @pytest.mark.parametrize(
     ("arguments", "named"),
@@ -60,6 +80,7 @@ def test_the_sets_are_made_under_their_names_and_others_are_added(corpus, folder
         (["librispeech", "--train_set", "train_clean_5 train_dirty"], "train_dirty'"),
         (["librispeech", "--valid_set", "dev-dirty"], "'dev-dirty'"),
         (["librispeech", "--test_sets", "test_clean Test_clean"], "'Test_clean'"),
+        (["mini_librispeech", "--test_sets", "test_cleen"], "'test_cleen'"),
         (["mini", "--train_set", "train_clean_5"], "'train_clean_5': choose of train_mini, dev_m"),
         (["digits", "--test_sets", "test_mini"], "'test_mini': choose of train_digits, dev_dig"),
     ],

@@ -62,7 +62,7 @@ def test_the_recipes_presets_are_those_of_the_package(name):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--corpus", "klingon"], "unknown corpus 'klingon': choose mini, librispeech or digits"),
+        (["--corpus", "klingon"], "unknown corpus 'klingon': choose mini, mini_librispeech"),
         (["--corpus"], "option --corpus needs a value"),
         (["--stage", "16", "--target"], "option --target needs a value"),
         (["16"], "unexpected argument 16"),

@@ -17,7 +17,7 @@ from espnet_shrink.search.trial import SearchResult, Trial
 
 SHAPES = [(23, 37), (53, 19), (17, 17), (41, 31)]
 EVALUATIONS = 26
-ONE_PLAN = {"uniform": 1, "energy": 1, "energy_order": 1}
+ONE_PLAN = {"uniform": 1, "energy": 1, "energy_order": 1, "zero_sum": 1}
 
 
 class Killed(Exception):

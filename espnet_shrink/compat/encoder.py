@@ -29,7 +29,7 @@ def encode(
     model: SpeechModel, features: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (B, T, ...), (B,) of `features_of` to encoder output (B, T', D) and (B,)."""
-    encoded, lengths = _past_the_frontend(model).encode(features, lengths)
+    encoded, lengths = past_the_frontend(model).encode(features, lengths)
     if isinstance(encoded, tuple):  # intermediate CTC outputs ride along
         encoded = encoded[0]
     return encoded, lengths
@@ -58,7 +58,7 @@ def behind_the_encoder(model: SpeechModel) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _past_the_frontend(model: SpeechModel) -> Any:
+def past_the_frontend(model: SpeechModel) -> Any:
     """The same model, whose `encode` is given features in place of audio."""
     view: Any = copy.copy(model)
     view._modules = {**model._modules, "specaug": None, "normalize": None}

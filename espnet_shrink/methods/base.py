@@ -46,6 +46,16 @@ class Prepared(Protocol):
     def energies(self) -> Mapping[str, np.ndarray]:
         """Decision -> (k,) what each of its units is worth, descending."""
 
+    @property
+    def loss_changes(self) -> Mapping[str, np.ndarray]:
+        """Decision -> (k,) what dropping each of its units adds to the model's loss, about.
+
+        In the order of `energies`. Decisions that cannot be judged so are left out.
+
+        Raises:
+            ShrinkError: the loss cannot be computed.
+        """
+
 
 class Predictor(Protocol):
     """Predicts how long a model takes under a plan; times are seconds per second of audio."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_shrink.compat.loss import check_loss
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.core.files import (
     MADE_WITH,
@@ -30,7 +31,7 @@ from espnet_shrink.plan import Budget, CostModel, Plan
 from espnet_shrink.search.finalists import choose
 from espnet_shrink.search.loop import run_search
 from espnet_shrink.search.problem import Problem
-from espnet_shrink.search.searchers import check_evaluations
+from espnet_shrink.search.searchers import check_evaluations, looks_at_loss
 from espnet_shrink.search.settings import SearchSettings
 from espnet_shrink.search.space import SearchSpace
 from espnet_shrink.search.speed import SpeedLimit, only_faster
@@ -43,7 +44,7 @@ def check_search(subject: Subject, space: SearchSpace, budget_params: int) -> No
     """Refuse a search that can be known to fail before anything is computed.
 
     Raises:
-        ShrinkError: the space cannot meet the budget, or too few evaluations.
+        ShrinkError: the space cannot meet the budget, too few evaluations, or no loss to look at.
     """
     parameters = subject.loaded.model.named_parameters()
     numels = {name: parameter.numel() for name, parameter in parameters}
@@ -51,6 +52,8 @@ def check_search(subject: Subject, space: SearchSpace, budget_params: int) -> No
     budget = Budget(budget_params, subject.search.size_mib)
     Problem(CostModel(subject.survey.sites, numels, {}), space, budget, {})
     check_evaluations(subject.search, space)
+    if looks_at_loss(subject.search):
+        check_loss(subject.loaded)
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,10 @@ def _problem(subject: Subject, space: SearchSpace, budget_params: int) -> Proble
         space = only_faster(space, speed)
     prepared, multiple = subject.prepared, subject.search.rank_multiple
     budget = subject.search.budget(budget_params)
-    return Problem(prepared.cost_model, space, budget, prepared.energies, speed, multiple)
+    return Problem(
+        prepared.cost_model, space, budget, prepared.energies, speed, multiple,
+        lambda: prepared.loss_changes,
+    )  # fmt: skip
 
 
 def speed_limit(subject: Subject, space: SearchSpace) -> SpeedLimit | None:

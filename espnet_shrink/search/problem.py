@@ -34,6 +34,8 @@ class Problem:
         energies: site -> (k,) squared singular values of its decomposition, descending.
         speed: the limit of time of the budget, with what predicts it; None: there is none.
         multiple: of ranks, but for those at the ends of a range.
+        loss_changes: computes site -> (k,), what dropping each component adds to the model's loss,
+            about; sites that cannot be judged so are left out.
     """
 
     cost_model: CostModel
@@ -42,6 +44,7 @@ class Problem:
     energies: Mapping[str, np.ndarray]
     speed: SpeedLimit | None = None
     multiple: int = 1
+    loss_changes: Callable[[], Mapping[str, np.ndarray]] = dict
 
     def __post_init__(self) -> None:
         smallest = self.fixed_params + self.least

@@ -10,8 +10,8 @@ from espnet_shrink.methods.registry import METHODS
 from espnet_shrink.plan import LOWRANK, Budget
 from espnet_shrink.search.reward import REWARDS
 
-SEARCHERS = ("reinforce", "uniform", "energy", "energy_order", "knapsack", "sensitivity", "random",
-             "tpe", "cma_es", "nsga2")  # fmt: skip
+SEARCHERS = ("reinforce", "uniform", "energy", "energy_order", "zero_sum", "knapsack",
+             "sensitivity", "random", "tpe", "cma_es", "nsga2")  # fmt: skip
 DECOMPOSITIONS = ("plain", "whitened")
 
 

@@ -12,7 +12,8 @@ fail() { echo "run.sh: Error: $*" >&2; exit 2; }
 recipe=$(dirname "$0")
 
 # Options of this recipe. Every other option goes to asr.sh as it is (./asr.sh --help lists them).
-corpus=            # librispeech, mini (embedded) or digits; empty: librispeech if db.sh names it, else mini
+corpus=            # librispeech, mini_librispeech (its 5 hours), mini (embedded) or digits; empty: librispeech if
+                   #   db.sh names it, else mini
 digits_dir=        # folder of {digit}_{speaker}_{index}.wav recordings, for --corpus digits
 stage=1            # first stage: 1-15 are ESPnet's, 16 proxy set, 17 search space, 18 rank search,
                    #   19 rounds, 20 decode and score, 21 report, 22 pack
@@ -20,14 +21,15 @@ stop_stage=22      # last stage
 ngpu=              # GPUs for training; empty: 1 if there is one, else 0
 nj=$(nproc)        # parallel jobs
 inference_nj=$(nproc)  # parallel decoding jobs
-asr_config=        # training config; empty: conf/train_asr_rnn.yaml, for librispeech conf/train_asr_rnn_librispeech.yaml
+asr_config=        # training config; empty: conf/train_asr_rnn.yaml, for librispeech and mini_librispeech
+                   #   conf/train_asr_rnn_CORPUS.yaml
 inference_config=  # empty: conf/decode_asr.yaml; with --asr_task asr_transducer or --use_maskctc true, which do
                    #   not know its keys, ESPnet's defaults
 inference_tag=     # folder of the hypotheses in an experiment; empty: the name of inference_config, or "inference"
 inference_asr_model=  # model file in ASR_EXP, and in the folders of the rounds that have it; empty: what the
                    #   config of each of them chooses (best_model_criterion)
-train_set=         # names of the sets; empty: those of the corpus. Of librispeech any parts: train_clean_5 (of
-                   #   Mini LibriSpeech), or "train_clean_100 train_clean_360" for one set of both
+train_set=         # names of the sets; empty: those of the corpus. Of the two librispeech any parts:
+                   #   train_clean_5 (of Mini LibriSpeech), or "train_clean_100 train_clean_360" for one set of both
 valid_set=         #   dev data, on which everything is chosen
 test_sets=         #   decoded for the report
 local_data_opts=   # more options for local/data.sh, such as "--download true"
@@ -45,7 +47,7 @@ proxy_size=100     # utterances of the proxy set, chosen from dev
 workers=           # processes that score plans, or the address of a Dask scheduler; empty: one process, on
                    #   all cores
 seed=0             # of the proxy set and the searches
-nbpe=              # BPE vocabulary; empty: 250 for mini, 30 for digits, 1000 for librispeech
+nbpe=              # BPE vocabulary; empty: 250 for mini, 100 for mini_librispeech, 1000 for librispeech, 30 for digits
 
 own="corpus digits_dir stage stop_stage ngpu nj inference_nj asr_config inference_config inference_tag
      inference_asr_model train_set valid_set test_sets local_data_opts dumpdir expdir asr_exp download_model shrink_exp
@@ -95,14 +97,19 @@ if at_home; then
     . local/sets.sh
     # What is made of another training set has folders of its own: tokens, statistics, the model.
     tag=${corpus} lang=en
+    [ "${corpus}" != mini_librispeech ] || lang=en_${corpus}
     if [ "${train_set}" != "${default_train_set}" ]; then tag+=_${train_set} lang+=_${train_set}; fi
     default_config=conf/train_asr_rnn.yaml
-    [ "${corpus}" != librispeech ] || default_config=conf/train_asr_rnn_librispeech.yaml
+    ! is_librispeech || default_config=conf/train_asr_rnn_${corpus}.yaml
     asr_config=${asr_config:-${default_config}}
+    # A config of its own may have another frontend.
+    stats=${expdir}/asr_stats_${tag}
+    [ "${asr_config}" = "${default_config}" ] || stats+=_$(basename "${asr_config}" .yaml)
     [ -f "${asr_config}" ] || fail "no such file: ${asr_config} (--asr_config)"
     case "${corpus}" in
         mini) nbpe=${nbpe:-250} ;;
         digits) nbpe=${nbpe:-30} ;;
+        mini_librispeech) nbpe=${nbpe:-100} ;;
         librispeech) nbpe=${nbpe:-1000} ;;
     esac
 else
@@ -152,7 +159,7 @@ if at_home; then
     asr_opts+=(
         --lang "${lang}" --asr_config "${asr_config}" --nbpe "${nbpe}" --max_wav_duration 30 --audio_format flac
         --local_data_opts "${data_opts}"
-        --train_set "${train_set}" --asr_stats_dir "${expdir}/asr_stats_${tag}"
+        --train_set "${train_set}" --asr_stats_dir "${stats}"
     )
 else
     asr_opts+=(--skip_train true)

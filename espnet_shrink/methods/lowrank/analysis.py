@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from espnet_shrink.core.weights import check_weights
 from espnet_shrink.data.features import FeatureSet
 from espnet_shrink.errors import working_on
 from espnet_shrink.methods.lowrank.decompositions import Decompositions, decompose_sites
+from espnet_shrink.methods.lowrank.gradients import loss_changes, loss_gradients
 from espnet_shrink.methods.lowrank.latency import Latency, LatencyTable
 from espnet_shrink.methods.lowrank.moments import Activations, collect
 from espnet_shrink.methods.lowrank.site import Site
@@ -38,11 +39,13 @@ class Analysis:
         survey: its sites, and the rest.
         cost_model: prices of its plans.
         decompose: decomposes it; done once, when it is first asked for.
+        gradients: of its loss by each site's weight, (out, in), as far as it reaches them.
     """
 
     survey: Survey[Site]
     cost_model: CostModel
     decompose: Callable[[], Decompositions]
+    gradients: Callable[[], Mapping[str, torch.Tensor]] = dict
 
     @functools.cached_property
     def decompositions(self) -> Decompositions:
@@ -58,6 +61,11 @@ class Analysis:
     def energies(self) -> dict[str, np.ndarray]:
         """Site -> (k,) squared singular values, descending."""
         return {name: d.energies.numpy() for name, d in self.decompositions.items()}
+
+    @functools.cached_property
+    def loss_changes(self) -> dict[str, np.ndarray]:
+        """Site -> (k,), to first order what dropping each component adds to the loss."""
+        return loss_changes(self.decompositions, self.gradients())
 
 
 def analyse(
@@ -86,7 +94,10 @@ def analyse(
             moments = (seen if heard is None else observe(loaded, found, heard)).moments
         return decompose_sites(dict(loaded.model.named_parameters()), found.sites, moments)
 
-    return Analysis(found, cost_model(loaded.model, found, seen, data), decompose)
+    return Analysis(
+        found, cost_model(loaded.model, found, seen, data), decompose,
+        lambda: loss_gradients(loaded, found.sites, data),
+    )  # fmt: skip
 
 
 def latency(loaded: LoadedModel, prices: CostModel, data: FeatureSet) -> Latency:

@@ -48,6 +48,12 @@ def check_evaluations(settings: SearchSettings, space: SearchSpace) -> None:
         )
 
 
+def looks_at_loss(settings: SearchSettings) -> bool:
+    """Whether the searcher needs the model's loss."""
+    module = importlib.import_module(f"{__name__}.{settings.searcher}")
+    return getattr(module, "LOOKS_AT_LOSS", False)
+
+
 def searcher_of(name: str) -> Searcher:
     """The function `search` of the file called `name`, one of settings.SEARCHERS.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.chance import leave_nothing_to_chance
 from espnet_shrink.compat.models import load_model
 from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.core.random_state import kept_random_state
@@ -58,7 +59,8 @@ class Teacher:
         """Let the teacher hear every training step of `model`, and add to its loss."""
         with kept_random_state():  # batches and dropout are those of a training without a teacher
             teacher = load_model(self.config, self.checkpoint).model
-        self.model = _deterministic(teacher.requires_grad_(False))
+        self.model = teacher.requires_grad_(False)
+        leave_nothing_to_chance(self.model)
         self._parts = parts_of(self.distil, model)
         logging.info("the teacher %s teaches %s", self.config, self.distil)
         model.register_forward_pre_hook(self._listen)
@@ -172,13 +174,3 @@ class Teacher:
 def _tensor(output: Any) -> torch.Tensor:
     """Without the outputs of layers on the way, which intermediate CTC asks for."""
     return output[0] if isinstance(output, tuple) else output
-
-
-def _deterministic(teacher: Any) -> Any:
-    """In eval mode, without what ESPnet's modules leave to chance even there."""
-    for module in teacher.eval().modules():
-        if type(module).__name__ == "RNNP":
-            module.dropout = 0.0
-        if hasattr(module, "sampling_probability"):
-            module.sampling_probability = 0.0
-    return teacher

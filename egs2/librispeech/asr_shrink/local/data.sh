@@ -10,16 +10,16 @@ log() {
     echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
 }
 
-corpus=mini      # mini, librispeech or digits.
+corpus=mini      # mini, mini_librispeech, librispeech or digits.
 digits_dir=      # The folder of {digit}_{speaker}_{index}.wav recordings (digits).
-download=false   # Fetch what is missing from OpenSLR (librispeech).
+download=false   # Fetch what is missing from OpenSLR (of LibriSpeech).
 train_set=       # The sets; local/sets.sh has the default names.
 valid_set=
 test_sets=       # Separated by commas or spaces.
 seed=0           # Of the texts, voices and noises (mini) and of the strings (digits).
 
 # shellcheck disable=SC2034  # parse_options.sh prints it
-help_message="local/data.sh [--corpus mini|librispeech|digits] [--digits_dir DIR] [--download true]
+help_message="local/data.sh [--corpus mini|mini_librispeech|librispeech|digits] [--digits_dir DIR] [--download true]
     [--train_set NAME] [--valid_set NAME] [--test_sets NAME,NAME] [--seed N]"
 
 fail() { echo "$*" >&2; exit 2; }
@@ -66,7 +66,7 @@ case "${corpus}" in
         python3 local/prepare_digits.py --recordings "${digits_dir}" --audio downloads/digits \
             --out data --seed "${seed}"
         ;;
-    librispeech)
+    librispeech | mini_librispeech)
         if "${download}"; then
             LIBRISPEECH=${LIBRISPEECH:-downloads}
             for set in ${sets}; do
@@ -74,7 +74,7 @@ case "${corpus}" in
                 python3 local/download_librispeech.py --out "${LIBRISPEECH}" --subset $(parts_of "${set}")
             done
         fi
-        [ -n "${LIBRISPEECH}" ] || fail "corpus librispeech: set LIBRISPEECH= in db.sh to the folder" \
+        [ -n "${LIBRISPEECH}" ] || fail "corpus ${corpus}: set LIBRISPEECH= in db.sh to the folder" \
             "that holds ${train_set//_/-}, or give --download true"
         prepare_sets "${LIBRISPEECH}"
         ;;
