@@ -232,6 +232,15 @@ def test_a_cleaner_or_list_that_is_not_there_is_one_line(recipe, shrink, changes
     assert done.status == 2 and len(done.err.splitlines()) == 1 and not Path("out").exists()
 
 
+def said_aloud() -> None:
+    """The references of dev become what the model says, as it is trained too shortly to be right."""
+    base = load_model(Path("exp/asr/config.yaml"), Path("exp/asr/valid.acc.ave.pth"))
+    dev = extract(base, Path("dump/raw/dev"))
+    first = next(iter(Scorer(base, dev).hypotheses().values()))
+    lines = [f"{u.name} {words or 'a'}\n" for u, words in zip(dev.utterances, first, strict=True)]
+    Path("dump/raw/dev/text").write_text("".join(lines), encoding="utf-8")
+
+
 def upper(words):
     return words.upper()
 
@@ -250,6 +259,7 @@ def cyrillic(words):
 def test_a_base_model_that_recognises_nothing_is_doubted_with_a_reason(
     recipe, shrink, presets, change, reason
 ):
+    said_aloud()
     translate(Path("dump/raw/dev/text"), change)
     done = shrink("proxy", "--exp", "exp/asr", *PROXY, "--out", "small/proxy")
     assert done.status == 0, done.err
