@@ -56,7 +56,7 @@ def main() -> None:
         ).folder
         proxy = extract(loaded, folder)
         analysis = analyse(loaded, proxy, "whitened")
-        seen = observe(loaded, analysis.survey, proxy)
+        seen = observe(loaded, analysis.survey, proxy, of_outputs=False)
         full = sum(analysis.cost_model.numels.values())
         space = full_space(analysis.survey.sites, MIN_RANK)
         for ratio in args.ratios:

@@ -82,9 +82,8 @@ def plain(given: Materials) -> Factored:
 
 def whitened(given: Materials) -> Factored:
     """By the second moments of the inputs, as the product does."""
-    return by_parts(
-        given, decompose_sites(weights(given), given.found.sites, given.activations.moments)
-    )
+    moments = dict(given.activations.moments)
+    return by_parts(given, decompose_sites(weights(given), given.found.sites, moments))
 
 
 def centred(given: Materials) -> Factored:
@@ -142,7 +141,7 @@ def recalibrated(given: Materials) -> Factored:
 def joint(given: Materials) -> Factored:
     """Input and recurrent matrix of an LSTM with one left factor, which counts once."""
     named, moments = weights(given), given.activations.moments
-    parts = decompose_sites(named, given.found.sites, moments)
+    parts = decompose_sites(named, given.found.sites, dict(moments))
     ranks, saved = dict(given.plan.ranks), 0
     shapes = {site.name: site.shape for site in given.found.sites}
     for name, shape in shapes.items():

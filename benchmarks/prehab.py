@@ -77,7 +77,7 @@ def prepared(
         name: torch.linalg.cholesky(
             moment + 1e-5 * moment.trace() / len(moment) * torch.eye(len(moment))
         )
-        for name, moment in observe(base, found, proxy).moments.items()
+        for name, moment in observe(base, found, proxy, of_outputs=False).moments.items()
     }
     changed = base.copy()
     parameters = dict(changed.model.named_parameters())

@@ -233,7 +233,7 @@ def test_a_cleaner_or_list_that_is_not_there_is_one_line(recipe, shrink, changes
 
 
 def said_aloud() -> None:
-    """The references of dev become what the model says, as it is trained too shortly to be right."""
+    """The references of dev become what the model says, as hardly trained as it is."""
     base = load_model(Path("exp/asr/config.yaml"), Path("exp/asr/valid.acc.ave.pth"))
     dev = extract(base, Path("dump/raw/dev"))
     first = next(iter(Scorer(base, dev).hypotheses().values()))

@@ -140,9 +140,11 @@ def _what_is_timed(loaded: LoadedModel, data: FeatureSet) -> str:
     return digest.hexdigest()
 
 
-def observe(loaded: LoadedModel, found: Survey[Site], data: FeatureSet) -> Activations:
+def observe(
+    loaded: LoadedModel, found: Survey[Site], data: FeatureSet, of_outputs: bool = True
+) -> Activations:
     """Pass every utterance of `data`, with its text, through all of the model, and watch."""
-    return collect(loaded.model, found.sites, lambda: _run_all(loaded, data.heard()))
+    return collect(loaded.model, found.sites, lambda: _run_all(loaded, data.heard()), of_outputs)
 
 
 def _run_all(loaded: LoadedModel, data: FeatureSet) -> None:

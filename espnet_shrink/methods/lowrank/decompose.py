@@ -4,6 +4,8 @@ Plain: W = P D Q^T, the best rank-r approximation of W itself (Eckart-Young).
 Whitened: with S = E[x x^T] = L L^T the second moments of the site's inputs, the SVD of W L
 gives the rank-r W' that minimises E ||W x - W' x||^2. SVD-LLM, DRONE and (uncentred) LiteASR
 all arrive at this matrix; the loss is the root of the sum of the dropped squared singular values.
+The left singular vectors are the eigenvectors of W S W^T, the second moments of the outputs W x: of
+a weight with more inputs than outputs these are a smaller matrix, and say as much.
 """
 
 from __future__ import annotations
@@ -50,12 +52,18 @@ def decompose(weight: torch.Tensor, moment: torch.Tensor | None = None) -> Decom
 
     Args:
         weight: (out, in).
-        moment: (in, in) second moments of its inputs; None for the plain SVD.
+        moment: (in, in) second moments of its inputs x; or (out, out), of W x, of a weight with
+            more inputs than outputs; None for the plain SVD.
     """
     W = weight.detach().to(torch.float64)
     if moment is None:
         P, D, Qt = torch.linalg.svd(W, full_matrices=False)
         V = Qt
+    elif len(moment) < W.shape[1]:
+        squares, vectors = torch.linalg.eigh(moment.to(torch.float64))
+        P = vectors.flip(1)
+        D = squares.flip(0).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+        V = P.T @ W / D[:, None]
     else:
         S = moment.to(torch.float64, copy=True)
         mean_variance = S.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)

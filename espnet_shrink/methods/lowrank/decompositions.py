@@ -30,11 +30,12 @@ class Decompositions(dict[str, Decomposition]):
 def decompose_sites(
     weights: Mapping[str, torch.Tensor],
     sites: Sequence[Decision],
-    moments: Mapping[str, torch.Tensor] | None,
+    moments: dict[str, torch.Tensor] | None,
 ) -> Decompositions:
     """Decompose every site, whitened by its entry of `moments`.
 
-    Plain without: `moments` is None, the data never reached the site, or it is only looked up.
+    Plain without: `moments` is None, the data never reached the site, or it is only looked up. Each
+    is taken out of `moments` as it is used, as all of both may be more than the model itself.
 
     Raises:
         ShrinkError: a weight or moment is not finite, or cannot be decomposed; the site is named.
@@ -42,7 +43,7 @@ def decompose_sites(
     found = Decompositions()
     for site in sites:
         check_finite(site.name, weights[site.name])
-        moment = None if moments is None else moments.get(site.name)
+        moment = None if moments is None else moments.pop(site.name, None)
         if moment is not None and not moment.isfinite().all():
             raise ShrinkError(
                 f"what {site.name} was given is not finite: the model computes infinities or no "

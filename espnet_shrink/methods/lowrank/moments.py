@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from espnet_shrink.layers import is_pointwise
 from espnet_shrink.methods.lowrank.kinds import Form, form_of, layer_kind
 from espnet_shrink.methods.lowrank.owners import join
+from espnet_shrink.methods.lowrank.second_moments import SecondMoments
 from espnet_shrink.methods.lowrank.unroll import (
     frames_of,
     hidden_before,
@@ -27,7 +28,8 @@ class Activations:
     """What the pass saw.
 
     Attributes:
-        moments: site -> (in, in), the mean of x x^T over its inputs x.
+        moments: site -> (in, in), the mean of x x^T over its inputs x; of a site with more inputs
+            than outputs (out, out), that of W x (`second_moments`).
         uses: weight name -> input vectors (for a convolution: output positions) it met. Looking a
             row up is no use of an embedding, as nothing is multiplied.
         calls: weight name -> input vectors that it met at a time -> how often it met so many.
@@ -38,10 +40,19 @@ class Activations:
     calls: dict[str, Counter[int]] = field(default_factory=dict)
 
 
-def collect(model: nn.Module, sites: Sequence[Decision], run: Callable[[], None]) -> Activations:
+def collect(
+    model: nn.Module,
+    sites: Sequence[Decision],
+    run: Callable[[], None],
+    of_outputs: bool = True,
+) -> Activations:
     """Run `run()`, which must call `model` on one utterance at a time, and watch its inputs.
 
-    A weight that several modules share meets the inputs of all of them.
+    A weight that several modules share meets the inputs of all of them. `run` is called again if
+    weights that were given the same tensor at first were not given the same all along.
+
+    Args:
+        of_outputs: where that is smaller; else all moments are of inputs.
 
     Raises:
         ValueError: several utterances at once reached a recurrent layer.
@@ -51,23 +62,19 @@ def collect(model: nn.Module, sites: Sequence[Decision], run: Callable[[], None]
         name: names.setdefault(id(parameter), name)
         for name, parameter in model.named_parameters(remove_duplicate=False)
     }
-    watcher = _Watcher({site.name for site in sites}, first_names)
-    handles = []
-    for path, module in model.named_modules():
-        watch = watcher.watch_for(module)
-        if watch is not None:
-            handles.append(module.register_forward_hook(_bind(watch, path), with_kwargs=True))
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    moments = {
-        name: (total / max(watcher.uses[name], 1)).to(torch.float32)
-        for name, total in watcher.totals.items()
-    }
-    return Activations(moments, watcher.uses, watcher.calls)
+    parameters = dict(model.named_parameters())
+    wide = {
+        site.name: parameters[site.name].detach().flatten(1) for site in sites
+        if of_outputs and site.shape[1] > site.shape[0]
+    }  # fmt: skip
+    apart: set[str] = set()
+    while True:
+        moments = SecondMoments(wide, apart)
+        watcher = _Watcher({site.name for site in sites}, first_names, moments)
+        watcher.watch(model, run)
+        if not moments.parted:
+            return Activations(moments.means(watcher.uses), watcher.uses, watcher.calls)
+        apart |= moments.parted
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,28 @@ def _bind(watch: Watch, path: str) -> Callable[..., None]:
 
 
 class _Watcher:
-    def __init__(self, sites: set[str], first_names: Mapping[str, str]) -> None:
+    def __init__(
+        self, sites: set[str], first_names: Mapping[str, str], moments: SecondMoments
+    ) -> None:
         self.sites = sites
         self.first_names = first_names
-        self.totals: dict[str, Tensor] = {}
+        self.moments = moments
         self.uses: dict[str, int] = {}
         self.calls: dict[str, Counter[int]] = {}
+
+    def watch(self, model: nn.Module, run: Callable[[], None]) -> None:
+        """What the modules of `model` are given while `run` runs."""
+        handles = []
+        for path, module in model.named_modules():
+            watch = self.watch_for(module)
+            if watch is not None:
+                handles.append(module.register_forward_hook(_bind(watch, path), with_kwargs=True))
+        try:
+            with torch.no_grad():
+                run()
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def watch_for(self, module: nn.Module) -> Watch | None:
         form = form_of(module)
@@ -124,16 +147,10 @@ class _Watcher:
 
     def _add(self, path: str, name: str, inputs: Tensor) -> None:
         """Count inputs, (..., in), of the weight `name` of the module at `path`."""
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        self._count(path, name, len(rows))
+        self._count(path, name, inputs.numel() // inputs.shape[-1])
         site = self.first_names.get(join(path, name))
         if site in self.sites:
-            x = rows.to(torch.float64)
-            total = x.T @ x
-            if site in self.totals:
-                self.totals[site] += total
-            else:
-                self.totals[site] = total
+            self.moments.add(site, inputs)
 
     def _count(self, path: str, name: str, uses: int) -> None:
         for form in STORED_AS:
