@@ -73,6 +73,19 @@ def test_a_searcher_makes_its_evaluations_each_of_another_plan(whole):
         assert len(hashes) == ONE_PLAN.get(name, EVALUATIONS)
 
 
+@pytest.mark.parametrize("name", [name for name in SEARCHERS if name not in ONE_PLAN])
+def test_plans_are_proposed_together_so_that_no_worker_is_idle(tmp_path, name):
+    scorer, together = Scorer(), []
+
+    def score_all(plans):
+        together.append(len(plans))
+        return scorer(plans)
+
+    search(tmp_path, score_all, searcher=name, evaluations=60)
+    # A start of one plan or of the rules, the rest of a budget, and the plan that a scan ends in.
+    assert sum(count for count in together if count >= 2) >= 0.85 * sum(together)
+
+
 def test_its_choice_is_within_the_budget_and_spends_it(whole):
     _, result, _, name = whole
     assert result.best.params <= result.budget_params

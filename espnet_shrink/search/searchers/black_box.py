@@ -38,10 +38,19 @@ def ask_log_sizes(trial: Any, problem: Problem) -> np.ndarray:
     return low + (high - low) * np.array(positions)
 
 
-def minimise(problem: Problem, evaluate: Evaluator, sampler: Any, source: str) -> None:
-    """Ask `sampler` for plans at the budget, and tell it their errors, until they are spent."""
-    study = optuna().create_study(sampler=sampler)
+def minimise(
+    problem: Problem, evaluate: Evaluator, sampler: Any, source: str, start: int, batch: int
+) -> None:
+    """Ask `sampler` for plans at the budget, and tell it their errors, until they are spent.
+
+    Args:
+        start: plans that it is asked for at first.
+        batch: plans that it is asked for at a time afterwards, so that no worker is idle.
+    """
+    study, count = optuna().create_study(sampler=sampler), start
     while True:
-        trial = study.ask()
-        (found,) = evaluate([fit_to_budget(problem, ask_log_sizes(trial, problem))], source)
-        study.tell(trial, found.score.errors)
+        trials = [study.ask() for _ in range(count)]
+        plans = [fit_to_budget(problem, ask_log_sizes(trial, problem)) for trial in trials]
+        for trial, found in zip(trials, evaluate(plans, source), strict=True):
+            study.tell(trial, found.score.errors)
+        count = batch

@@ -13,11 +13,16 @@ START = 1  # random plans
 
 
 def least_evaluations(settings: SearchSettings, sites: int) -> int:
-    """Those of the start and of one population (Optuna's 4 + 3 ln sites), and one after it."""
-    return START + 4 + math.floor(3 * math.log(max(1, sites))) + 1
+    """Those of the start and of one population, and one after it."""
+    return START + population(sites) + 1
+
+
+def population(sites: int) -> int:
+    """Optuna's own choice."""
+    return 4 + math.floor(3 * math.log(max(1, sites)))
 
 
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
     """Propose plans at the budget until the evaluations are spent."""
     sampler = optuna().samplers.CmaEsSampler(seed=settings.seed, n_startup_trials=START)
-    minimise(problem, evaluate, sampler, "cma_es")
+    minimise(problem, evaluate, sampler, "cma_es", START, population(len(problem.sites)))

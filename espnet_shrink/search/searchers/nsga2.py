@@ -22,9 +22,11 @@ def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> N
     study = optuna().create_study(directions=["minimize", "minimize"], sampler=sampler)
     least = problem.fixed_params + problem.least
     while True:
-        trial = study.ask()
-        share = trial.suggest_float("share", SMALLEST, 1.0)
-        budget = least + int(share * (problem.budget_params - least))
-        smaller = problem.of_params(budget)
-        (found,) = evaluate([fit_to_budget(smaller, ask_log_sizes(trial, smaller))], "nsga2")
-        study.tell(trial, [found.score.errors, found.params])
+        trials = [study.ask() for _ in range(POPULATION)]
+        plans = []
+        for trial in trials:
+            share = trial.suggest_float("share", SMALLEST, 1.0)
+            smaller = problem.of_params(least + int(share * (problem.budget_params - least)))
+            plans.append(fit_to_budget(smaller, ask_log_sizes(trial, smaller)))
+        for trial, found in zip(trials, evaluate(plans, "nsga2"), strict=True):
+            study.tell(trial, [found.score.errors, found.params])

@@ -8,6 +8,7 @@ from espnet_shrink.search.searchers.black_box import minimise, optuna
 from espnet_shrink.search.settings import SearchSettings
 
 START = 10  # random plans
+BATCH = 8  # plans at a time; what is not scored yet is taken for bad, so that they differ
 
 
 def least_evaluations(settings: SearchSettings, sites: int) -> int:
@@ -18,6 +19,6 @@ def least_evaluations(settings: SearchSettings, sites: int) -> int:
 def search(problem: Problem, evaluate: Evaluator, settings: SearchSettings) -> None:
     """Propose plans at the budget until the evaluations are spent."""
     sampler = optuna().samplers.TPESampler(
-        seed=settings.seed, multivariate=True, n_startup_trials=START
+        seed=settings.seed, multivariate=True, n_startup_trials=START, constant_liar=True
     )
-    minimise(problem, evaluate, sampler, "tpe")
+    minimise(problem, evaluate, sampler, "tpe", START, BATCH)
