@@ -22,7 +22,7 @@ import torch
 import yaml
 from about import write_result
 
-from espnet_shrink.compat.hooks import skip_type_checks
+from espnet_shrink.compat.hooks import start_faster
 from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.compat.tasks import TASKS
 from espnet_shrink.data.features import extract
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    skip_type_checks()
+    start_faster()
     if not (args.work / "exp" / "config.yaml").exists():
         making = multiprocessing.get_context("spawn").Process(target=make, args=(args.work,))
         making.start()

@@ -36,10 +36,10 @@ def main() -> None:
         print(USAGE, file=sys.stderr)
         sys.exit(2)
 
-    from espnet_shrink.compat.hooks import save_checkpoints_whole, skip_type_checks
+    from espnet_shrink.compat.hooks import save_checkpoints_whole, start_faster
     from espnet_shrink.layers.patch import use_padded_lstm
 
-    skip_type_checks()
+    start_faster()
     use_padded_lstm()
     save_checkpoints_whole()
     sys.argv = arguments

@@ -52,10 +52,13 @@ def test_egs2_copied_elsewhere_has_all_its_files(folder):
     assert folder / "asr.sh" in links and all(path.exists() for path in links)
 
 
-@pytest.mark.parametrize("name", ["rounds", "search"])
-def test_the_recipes_presets_are_those_of_the_package(name):
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("rounds", "rounds"), ("search", "search"), ("whisper", "whisper_train")],
+)
+def test_the_recipes_presets_are_those_of_the_package(name, file):
     """Copies, as links would lead out of egs2."""
-    own = EGS / "librispeech" / "asr_shrink" / "conf" / f"{name}.yaml"
+    own = EGS / "librispeech" / "asr_shrink" / "conf" / f"{file}.yaml"
     assert own.read_bytes() == presets()[name].read_bytes()
 
 

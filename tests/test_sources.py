@@ -195,8 +195,8 @@ def test_the_command_says_what_there_is(packed, shrink):
 OPEN = """
 import json, sys
 from pathlib import Path
-from espnet_shrink.compat.hooks import skip_type_checks
-skip_type_checks()
+from espnet_shrink.compat.hooks import start_faster
+start_faster()
 from espnet_shrink.errors import ShrinkError
 from espnet_shrink.sources import open_source
 for number, tag in enumerate(sys.argv[1:]):

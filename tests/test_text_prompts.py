@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import soundfile
 import yaml
-from architectures import make, whisper_tokenizer
+from architectures import make
 from test_proxy_decoders import a_model_that_listens, data  # noqa: F401
 
 from espnet_shrink.core.files import read_yaml
 from espnet_shrink.data.features import extract
 from espnet_shrink.data.kaldi import read_folder
-from espnet_shrink.errors import ShrinkError
 from espnet_shrink.methods.lowrank.analysis import observe
 from espnet_shrink.methods.lowrank.sites import survey
 from espnet_shrink.objectives import greedy
@@ -96,22 +95,13 @@ def whisper(kind, folder: Path, conf: dict) -> dict:
     }  # fmt: skip
 
 
-@pytest.fixture
-def tokenizers(monkeypatch):
-    """Whisper's tokenizers as ESPnet wants them."""
-    import whisper.tokenizer
-
-    monkeypatch.setattr(whisper.tokenizer, "get_tokenizer", whisper.tokenizer.get_tokenizer)
-    whisper_tokenizer.provide()
-
-
 @pytest.mark.parametrize("kind, conf, prompt", [
     ("whisper_multilingual", {"whisper_language": "de", "whisper_task": "translate"},
      [50258, 50261, 50358, 50363]),
     ("whisper_multilingual", {}, [50258, 50259, 50359, 50363]),
     ("whisper_en", {}, [50257, 50362]),
 ])  # fmt: skip
-def test_whisper_is_asked_as_by_espnet(kind, conf, prompt, data, tmp_path, tokenizers):  # noqa: F811
+def test_whisper_is_asked_as_by_espnet(kind, conf, prompt, data, tmp_path):  # noqa: F811
     loaded, texts = a_model_that_listens("whisper", data, tmp_path, whisper(kind, tmp_path, conf))
     features = extract(loaded, data)
     assert [p.first for p in features.prompts] == [prompt] * 5
@@ -141,14 +131,3 @@ def test_a_tokenizer_that_cannot_be_made_is_one_line(data, tmp_path, shrink):  #
         told = [line for line in refused.err.splitlines() if " takes the tokenizer " not in line]
         assert refused.status == 2 and len(told) == 1 and line in told[0], refused.err
         assert not (tmp_path / "out").exists()
-
-
-def test_newer_whispers_tokenizers_are_refused_by_name(data, tmp_path):  # noqa: F811
-    import whisper.tokenizer
-
-    if hasattr(whisper.tokenizer.get_tokenizer(multilingual=False), "tokenizer"):
-        pytest.skip("this whisper's tokenizers are those that ESPnet works with")
-    loaded = make("whisper", tmp_path / "exp")
-    loaded.args.token_type = loaded.args.bpemodel = "whisper_en"
-    with pytest.raises(ShrinkError, match="pip install openai-whisper==20230308 transformers"):
-        extract(loaded, data)

@@ -20,9 +20,10 @@ from espnet_shrink.cli import (
     settings,
     space,
     unpack,
+    whisper,
 )
 from espnet_shrink.cli.verb import Parser
-from espnet_shrink.compat.hooks import skip_type_checks
+from espnet_shrink.compat.hooks import start_faster
 from espnet_shrink.core.ending import ends_in_one_line
 from espnet_shrink.version import __version__
 
@@ -37,6 +38,7 @@ MODEL is an experiment folder (config.yaml and a checkpoint), one of its files, 
 a tag of Hugging Face or ESPnet's model zoo. Step by step, each explained by its own --help:
   inspect    what a model consists of
   unpack     an experiment folder of an archive or a tag
+  whisper    an experiment folder of a checkpoint of OpenAI's Whisper
   settings   the presets of search and rounds, to edit
   proxy      the few utterances on which plans are scored
   space      the ranks that every matrix may have, to edit
@@ -52,8 +54,8 @@ Run from the recipe folder, since the paths in ESPnet's configs are relative to 
 resumes where it was cut off, and does nothing when its result is there already."""
 
 VERBS = [
-    compress, inspect, unpack, settings, proxy, space, search, apply, rounds, report, export, pack,
-    recipe,
+    compress, inspect, unpack, whisper, settings, proxy, space, search, apply, rounds, report,
+    export, pack, recipe,
 ]  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Entry point: what goes wrong is one line on stderr and exit status 2."""
     args = parser().parse_args()
-    skip_type_checks()
+    start_faster()
     # ESPnet warns at every decoding step of what only matters to tracing.
     logging.basicConfig(level=logging.ERROR)
     warnings.simplefilter("ignore")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_shrink.compat.whisper.sizes import sizes_of
+
 HUGGING_FACE = "Hugging Face"
 HF_PARTS = (
     "encoder", "postencoder", "deliberationencoder", "decoder", "postdecoder", "extra_mt_encoder",
@@ -71,13 +73,13 @@ def _fetches(config: Mapping[str, Any]) -> Iterator[Fetch]:
             if part.get("frontend_type") == "s3prl":
                 yield _upstream("s3prl", part)
     elif frontend == "whisper":
-        yield _whisper("frontend", conf)
+        yield from _whisper("frontend", conf)
     elif frontend == "huggingface":
         yield _transformers("frontend huggingface", conf, "model")
     for key in HF_PARTS:
         name, conf = config.get(key), _mapping(config.get(f"{key}_conf"))
         if name == "whisper":
-            yield _whisper(key, conf)
+            yield from _whisper(key, conf)
         elif name == "hugging_face_transformers":
             yield _transformers(f"{key} {name}", conf, "model_name_or_path")
         elif key == "encoder" and isinstance(name, str) and name in FAIRSEQ:
@@ -110,9 +112,10 @@ def _upstream(frontend: str, conf: Mapping[str, Any]) -> Fetch:
     return Fetch(f"frontend {frontend}", f"{what}", hub, True)
 
 
-def _whisper(key: str, conf: Mapping[str, Any]) -> Fetch:
+def _whisper(key: str, conf: Mapping[str, Any]) -> Iterator[Fetch]:
     what = conf.get("whisper_model", "small")
-    return Fetch(f"{key} whisper", f"the model {what}", "OpenAI's server", False)
+    if sizes_of(what) is None:
+        yield Fetch(f"{key} whisper", f"the model {what}", "OpenAI's server", False)
 
 
 def _transformers(part: str, conf: Mapping[str, Any], name: str) -> Fetch:

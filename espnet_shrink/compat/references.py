@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_shrink.compat.tags import without_tags
+from espnet_shrink.compat.whisper.tokenizer import WHISPER
 from espnet_shrink.errors import ShrinkError, first_line, working_on
 
 Clean = Callable[[str], str]
@@ -21,7 +22,8 @@ class ScoredTexts:
     Attributes:
         reference: cleans a reference with the config's own cleaner, as training did; of a
             speech-to-text (OWSM) model, without tags.
-        hypothesis: leaves non-linguistic symbols out, as `reference` does.
+        hypothesis: leaves non-linguistic symbols out, as `reference` does; of Whisper, which writes
+            capitals and punctuation, cleaned like the reference (asr.sh --hyp_cleaner).
     """
 
     reference: Clean
@@ -47,8 +49,10 @@ def scored_texts(config: Mapping[str, Any], path: str | Path) -> ScoredTexts:
     """
     clean, untagged = _cleaner(config.get("cleaner"), path), without_tags(config)
     leave_out = _without(_symbols(config.get("non_linguistic_symbols"), path))
+    of_hypotheses = clean if config.get("bpemodel") in WHISPER else _unchanged
     return ScoredTexts(
-        lambda text: leave_out(clean(untagged(text))), lambda text: leave_out(untagged(text))
+        lambda text: leave_out(clean(untagged(text))),
+        lambda text: leave_out(of_hypotheses(untagged(text))),
     )
 
 

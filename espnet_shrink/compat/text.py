@@ -8,9 +8,8 @@ from typing import Any
 
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.tags import Tags, without_tags
+from espnet_shrink.compat.whisper.tokenizer import WHISPER
 from espnet_shrink.errors import ShrinkError
-
-WHISPER = ("whisper_en", "whisper_multilingual")
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,6 @@ def text_codec(loaded: LoadedModel) -> TextCodec:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, AttributeError) and "'Tokenizer' object" in str(error):
-        return (
-            "ESPnet works with the tokenizers of whisper that stand on transformers: "
-            "pip install openai-whisper==20230308 transformers"
-        )
     text = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
     return text if len(text) < 300 else text[:300] + "..."
 

@@ -49,37 +49,6 @@ def make(name: str, exp: Path, seed: int = 0, changes: dict | None = None) -> Lo
 
 
 def provide_packages() -> None:
-    """What ESPnet takes from outside of PyPI: warprnnt's loss, and Whisper's weights."""
-    _provide_transducer_loss()
-    _provide_tiny_whisper()
-
-
-def _provide_transducer_loss() -> None:
+    """What ESPnet takes from outside of PyPI: warprnnt's loss."""
     if str(STAND_INS) not in sys.path:
         sys.path.append(str(STAND_INS))  # after the real one, if there is one
-
-
-def _provide_tiny_whisper() -> None:
-    import whisper
-
-    def load_model(name, device="cpu", download_root=None, in_memory=False):
-        torch.manual_seed(0)
-        model = whisper.model.Whisper(
-            whisper.model.ModelDimensions(
-                n_mels=80,
-                n_audio_ctx=1500,
-                n_audio_state=24,
-                n_audio_head=2,
-                n_audio_layer=2,
-                n_vocab=51865,
-                n_text_ctx=448,
-                n_text_state=24,
-                n_text_head=2,
-                n_text_layer=2,
-            )  # fmt: skip
-        )
-        torch.nn.init.normal_(model.decoder.positional_embedding)  # whisper leaves it unset
-        return model
-
-    whisper.load_model = load_model  # the published weights would be downloaded
-    whisper.audio.N_MELS = 80  # ESPnet imports it; whisper dropped the name in November 2023

@@ -19,6 +19,7 @@ from espnet_shrink.compat.decoders import (
     scorer,
     transducer,
     transformer,
+    whisper,
 )
 from espnet_shrink.compat.models import LoadedModel
 from espnet_shrink.compat.speech_model import SpeechModel
@@ -63,6 +64,8 @@ def decoders_of(model: SpeechModel) -> list[Decoder]:
         found.append(Decoder("attention", rnn.greedy, scorer.teach, scorer.walk))
     elif transformer.takes_a_mask(decoder):
         found.append(Decoder("attention", transformer.greedy, scorer.teach, scorer.walk))
+    elif whisper.is_whisper(decoder):
+        found.append(Decoder("attention", whisper.greedy, scorer.teach, scorer.walk))
     # Mask-CTC inherits a `score` that it cannot do: its CTC head is scored.
     elif hasattr(decoder, "score") and type(decoder).__name__ != "MLMDecoder":
         found.append(Decoder("attention", scorer.greedy, scorer.teach, scorer.walk))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from espnet_shrink.compat.whisper.products import output_products
 from espnet_shrink.layers import is_pointwise
 from espnet_shrink.methods.lowrank.kinds import Form, form_of, layer_kind
 from espnet_shrink.methods.lowrank.owners import join
@@ -123,11 +124,14 @@ class _Watcher:
 
     def watch(self, model: nn.Module, run: Callable[[], None]) -> None:
         """What the modules of `model` are given while `run` runs."""
-        handles = []
-        for path, module in model.named_modules():
-            watch = self.watch_for(module)
-            if watch is not None:
-                handles.append(module.register_forward_hook(_bind(watch, path), with_kwargs=True))
+        watched = [(module, self.watch_for(module), path) for path, module in model.named_modules()]
+        for path, table in output_products(model).items():
+            watched.append((model.get_submodule(path), self._output, table))
+        handles = [
+            module.register_forward_hook(_bind(watch, path), with_kwargs=True)
+            for module, watch, path in watched
+            if watch is not None
+        ]
         try:
             with torch.no_grad():
                 run()
@@ -163,6 +167,9 @@ class _Watcher:
 
     def _linear(self, call: _Call) -> None:
         self._add(call.path, "weight", call.input)
+
+    def _output(self, call: _Call) -> None:
+        self._add(call.path, "weight", call.output)
 
     def _cell(self, call: _Call) -> None:
         hidden = call.hx[0] if isinstance(call.hx, (tuple, list)) else call.hx

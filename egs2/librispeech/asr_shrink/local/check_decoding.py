@@ -13,7 +13,7 @@ import sys
 
 from corpus_io import run
 
-from espnet_shrink.compat.hooks import skip_type_checks
+from espnet_shrink.compat.hooks import start_faster
 from espnet_shrink.errors import ShrinkError
 
 # What the program requires, and stage 12 always gives.
@@ -33,7 +33,7 @@ def main() -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            skip_type_checks()
+            start_faster()
             importlib.import_module(f"espnet2.bin.{name}").get_parser().parse_args(options)
     except ImportError as error:
         raise ShrinkError(f"decoding needs espnet2.bin.{name}: {error}") from error
