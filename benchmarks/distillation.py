@@ -164,6 +164,11 @@ class Bench:
             self.epochs, rate, changes=changes, extras=teacher_extra(system.distil, base),
         ))  # fmt: skip
 
+    def score(self, name: str, compression: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """`errors` of a system on dev and on test."""
+        trained = load_model(*find_model(self.folder(name, compression, seed)))
+        return errors(trained, self.data("dev")), errors(trained, self.data("test"))
+
 
 def pin(cores: Any) -> None:
     """Give this process a core of its own, and so whatever it starts."""
@@ -171,16 +176,15 @@ def pin(cores: Any) -> None:
     torch.set_num_threads(1)
 
 
-def side_by_side(calls: list[tuple[Any, ...]], description: str) -> None:
-    """Call function(*arguments) for all of `calls`, as many at a time as there are cores."""
+def side_by_side(calls: list[tuple[Any, ...]], description: str) -> list[Any]:
+    """What function(*arguments) gives for all of `calls`, as many at a time as there are cores."""
     spawn = multiprocessing.get_context("spawn")
     cores, available = spawn.Queue(), sorted(os.sched_getaffinity(0))
     for core in available:
         cores.put(core)
     with ProcessPoolExecutor(len(available), spawn, pin, (cores,)) as pool:
         futures = [pool.submit(*call) for call in calls]
-        for future in tqdm(futures, description):
-            future.result()
+        return [future.result() for future in tqdm(futures, description)]
 
 
 def errors(loaded: LoadedModel, data: Path) -> np.ndarray:
@@ -255,11 +259,9 @@ def main() -> None:
         wanted += [(name, CONTROL, seed) for name in args.controls]
     side_by_side([(bench.train, *which) for which in wanted], "trainings")
     speakers = speakers_of(bench.data("test"))
-    counts, wers_dev = {}, {}
-    for which in tqdm(wanted, "scoring"):
-        trained = load_model(*find_model(bench.folder(*which)))
-        wers_dev[which] = wer(errors(trained, bench.data("dev")))
-        counts[which] = errors(trained, bench.data("test"))
+    scored = side_by_side([(bench.score, *which) for which in wanted], "scoring")
+    wers_dev = {which: wer(dev) for which, (dev, _) in zip(wanted, scored, strict=True)}
+    counts = {which: test for which, (_, test) in zip(wanted, scored, strict=True)}
     rows: list[dict[str, Any]] = []
     for (name, compression, seed), found in counts.items():
         first = "control" if compression == CONTROL else "plain"
