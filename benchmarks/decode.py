@@ -1,20 +1,23 @@
-"""A whole recogniser in ESPnet's own Speech2Text: uncompressed, compressed, compressed with int8.
+"""A whole recogniser in ESPnet's Speech2Text: uncompressed, compressed, compressed with int8.
 
     cd egs2/librispeech/asr_shrink      (after ./run.sh)
     python ../../../benchmarks/decode.py --exp exp/asr_mini_train_asr_rnn \\
         --small exp/asr_mini_train_asr_rnn_shrink/round2 --data dump/raw/test_mini [--json FILE]
 
 Single utterances on one thread, by beam sizes 1 and 10 with the recipe's CTC weight; the models
-take turns with every utterance. Times are sums over the utterances, the speed-up is their ratio to
-the uncompressed model's. "encoder" is from features to encoder output, "features" what makes them,
-"whole" all of Speech2Text, "search" what of it is neither. int8 is ESPnet's --quantize_asr_model
-with --quantize_modules Linear LSTM. peak_mib is what a process of its own takes at most, over what
-it has before it loads the model.
+take turns with every utterance. "stock_dense" is the uncompressed model in ESPnet's own beam
+search, the others search in batches (espnet_shrink.compat.beam). Of every utterance the median of
+three turns counts; times are sums over the utterances. "encoder" is from features to encoder
+output, "features" what makes them, "whole" all of Speech2Text, "search" what of it is neither.
+same_nbest counts utterances of which both searches give the uncompressed model's n-best list alike,
+texts and order. int8 is ESPnet's --quantize_asr_model with --quantize_modules Linear LSTM. peak_mib
+is what a process of its own takes at most, over what it has before it loads the model.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +28,7 @@ import torch
 from about import write_result
 from tqdm import tqdm
 
+from espnet_shrink.compat.beam import search_in_batches
 from espnet_shrink.compat.encoder import encode, features_of
 from espnet_shrink.compat.models import find_model
 from espnet_shrink.data.kaldi import read_audio, read_folder
@@ -35,7 +39,8 @@ from espnet_shrink.layers import (
     LowRankLSTMCell,
 )
 
-VARIANTS = ("dense", "small", "int8")
+VARIANTS = ("stock_dense", "dense", "small", "int8")
+TURNS = 3
 CTC_WEIGHT = 0.3
 RATE_HZ = 16000
 INT8 = {"quantize_asr_model": True, "quantize_modules": ["Linear", "LSTM"]}
@@ -58,13 +63,13 @@ def main() -> None:
         return
     rows = [row for beam in (1, 10) for row in _rows(args, beam)]
     peaks = {name: _peak_of_a_process(name) for name in VARIANTS}
-    print("|beam|part|" + "|".join(f"RTF {name}" for name in VARIANTS) + "|times faster|with int8|")
-    print("|---:|---|" + "---:|" * (len(VARIANTS) + 2))
+    more = ("times_faster_than_stock", "times_faster", "int8_times_faster")
+    print("|beam|part|" + "|".join([*(f"RTF {name}" for name in VARIANTS), *more]) + "|")
+    print("|---:|---|" + "---:|" * (len(VARIANTS) + len(more)))
     for row in rows:
-        rtfs = "|".join(f"{row[f'{name}_rtf']:.4f}" for name in VARIANTS)
-        print(
-            f"|{row['beam']}|{row['part']}|{rtfs}|{row['speedup']:.2f}|{row['int8_speedup']:.2f}|"
-        )
+        cells = [f"{row[f'{name}_rtf']:.4f}" for name in VARIANTS]
+        cells += [f"{row[name]:.2f}" for name in more]
+        print(f"|{row['beam']}|{row['part']}|{'|'.join(cells)}|")
     print("peak MiB: " + ", ".join(f"{name} {mib:.0f}" for name, mib in peaks.items()))
     write_result(args.json, utterances=args.utterances, peak_mib=peaks, rows=rows)
 
@@ -72,9 +77,12 @@ def main() -> None:
 def _model(args: argparse.Namespace, name: str, beam: int) -> Any:
     from espnet2.bin.asr_inference import Speech2Text
 
-    files = map(str, find_model(args.exp if name == "dense" else args.small))
+    files = map(str, find_model(args.exp if name.endswith("dense") else args.small))
     options = INT8 if name == "int8" else {}
-    return Speech2Text(*files, beam_size=beam, ctc_weight=CTC_WEIGHT, **options)
+    made = Speech2Text(*files, beam_size=beam, ctc_weight=CTC_WEIGHT, nbest=beam, **options)
+    if name != "stock_dense":
+        search_in_batches(made)
+    return made
 
 
 def _audio(args: argparse.Namespace) -> list[torch.Tensor]:
@@ -86,23 +94,21 @@ def _rows(args: argparse.Namespace, beam: int) -> list[dict[str, Any]]:
     audio = _audio(args)
     models = {name: _model(args, name, beam) for name in VARIANTS}
     seconds = {part: dict.fromkeys(VARIANTS, 0.0) for part in ("features", "encoder", "whole")}
+    same = 0
     for model in models.values():
         model(audio[0])  # warms up, and compiles
     for samples in tqdm(audio, f"beam {beam}", unit="utterance"):
-        for name, model in models.items():
-            recogniser = model.asr_model
-            with torch.no_grad():
-                start = time.perf_counter()
-                features, lengths = features_of(
-                    recogniser, samples[None], torch.tensor([len(samples)])
-                )
-                made = time.perf_counter()
-                encode(recogniser, features, lengths)
-                encoded = time.perf_counter()
-            model(samples)
-            seconds["features"][name] += made - start
-            seconds["encoder"][name] += encoded - made
-            seconds["whole"][name] += time.perf_counter() - encoded
+        turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in VARIANTS}
+        said = {}
+        for _ in range(TURNS):
+            for name, model in models.items():
+                times, found = _turn(model, samples)
+                turns[name].append(times)
+                said[name] = [hypothesis[0] for hypothesis in found]
+        same += said["stock_dense"] == said["dense"]
+        for name, each in turns.items():
+            for index, part in enumerate(("features", "encoder", "whole")):
+                seconds[part][name] += statistics.median(times[index] for times in each)
     seconds["search"] = {
         n: seconds["whole"][n] - seconds["features"][n] - seconds["encoder"][n] for n in VARIANTS
     }
@@ -110,11 +116,26 @@ def _rows(args: argparse.Namespace, beam: int) -> list[dict[str, Any]]:
     return [
         {
             "beam": beam, "part": part, **{f"{n}_rtf": s / audio_s for n, s in found.items()},
-            "speedup": found["dense"] / found["small"],
-            "int8_speedup": found["dense"] / found["int8"],
+            "times_faster_than_stock": found["stock_dense"] / found["small"],
+            "times_faster": found["dense"] / found["small"],
+            "int8_times_faster": found["dense"] / found["int8"],
+            "same_nbest": same,
         }
         for part, found in seconds.items()
     ]  # fmt: skip
+
+
+def _turn(model: Any, samples: torch.Tensor) -> tuple[tuple[float, float, float], Any]:
+    """Seconds of the features, of the encoder and of all, and what was found."""
+    recogniser = model.asr_model
+    with torch.no_grad():
+        start = time.perf_counter()
+        features, lengths = features_of(recogniser, samples[None], torch.tensor([len(samples)]))
+        made = time.perf_counter()
+        encode(recogniser, features, lengths)
+        encoded = time.perf_counter()
+    found = model(samples)
+    return (made - start, encoded - made, time.perf_counter() - encoded), found
 
 
 def _peak_of_a_process(name: str) -> float:

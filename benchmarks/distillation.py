@@ -237,6 +237,7 @@ def main() -> None:
     )
     parser.add_argument("--controls", nargs="*", choices=list(CONTROLS), default=list(CONTROLS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--so_far", action="store_true", help="score what is trained already")
     args = parser.parse_args()
     if args.exp is None:
         args.exp = Path(f"exp/asr_{args.corpus}_converged")
@@ -250,14 +251,23 @@ def main() -> None:
     pseudo_labelled(Heard(base, bench.data("dev")), bench.data("train"), work / "unlabelled")
     seeds = range(args.seeds)
     side_by_side([(searched, bench, args.compressions, seed) for seed in seeds], "searches")
-    wanted = []
-    for seed in seeds:
-        wanted += [
-            (name, c, seed) for c in args.compressions for name in args.systems
-            if c == args.compressions[0] or not SYSTEMS[name].masks
-        ]  # fmt: skip
-        wanted += [(name, CONTROL, seed) for name in args.controls]
-    side_by_side([(bench.train, *which) for which in wanted], "trainings")
+    # What matters most comes first: a run may be cut off.
+    first, *more = args.compressions
+    masked = [name for name in args.systems if SYSTEMS[name].masks]
+    plain = [name for name in args.systems if name not in masked]
+    wanted = [
+        each for seed in seeds
+        for each in [(name, first, seed) for name in plain]
+        + [(name, CONTROL, seed) for name in args.controls]
+    ]  # fmt: skip
+    wanted += [(name, c, seed) for seed in seeds for c in more for name in plain]
+    wanted += [(name, first, seed) for seed in seeds for name in masked]
+    if args.so_far:
+        lacking = [each for each in wanted if not (bench.folder(*each) / ".trained").exists()]
+        wanted = [each for each in wanted if each not in lacking]
+        print(f"not trained yet: {', '.join(map(str, lacking)) or 'nothing'}")
+    else:
+        side_by_side([(bench.train, *which) for which in wanted], "trainings")
     speakers = speakers_of(bench.data("test"))
     scored = side_by_side([(bench.score, *which) for which in wanted], "scoring")
     wers_dev = {which: wer(dev) for which, (dev, _) in zip(wanted, scored, strict=True)}

@@ -36,12 +36,17 @@ def main() -> None:
         print(USAGE, file=sys.stderr)
         sys.exit(2)
 
-    from espnet_shrink.compat.hooks import save_checkpoints_whole, start_faster
+    from espnet_shrink.compat.hooks import (
+        save_checkpoints_whole,
+        search_in_batches,
+        start_faster,
+    )
     from espnet_shrink.layers.patch import use_padded_lstm
 
     start_faster()
     use_padded_lstm()
     save_checkpoints_whole()
+    search_in_batches()
     sys.argv = arguments
     with ends_in_one_line(arguments[0], debug, "python -m espnet_shrink.run --debug ..."):
         if extras is not None:

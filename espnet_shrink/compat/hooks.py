@@ -211,6 +211,30 @@ def wrap_trained_models(wrap: Callable[[Any], None]) -> None:
     wrapt.register_post_import_hook(watch, "espnet2.tasks.abs_task")
 
 
+def search_in_batches() -> None:
+    """Let ESPnet's beam searches of this process search all hypotheses of a step at once.
+
+    A search is changed when it first searches: programs run as __main__, where no hook sees what
+    they define.
+    """
+
+    def replace(module: Any) -> None:
+        original = module.BeamSearch.forward
+
+        @functools.wraps(original)
+        def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+            from espnet_shrink.compat.beam.use import change  # numba: only to decode
+
+            if type(self) is module.BeamSearch and not hasattr(self, "_left_alone"):
+                self._left_alone = not change(self)
+            return original(self, *args, **kwargs)
+
+        module.BeamSearch.forward = forward
+
+    for name in ("espnet.nets.beam_search", "espnet2.legacy.nets.beam_search"):
+        wrapt.register_post_import_hook(replace, name)
+
+
 def save_checkpoints_whole() -> None:
     """Make torch.save write beside and rename, so that a killed training can always resume.
 
