@@ -1,6 +1,6 @@
 """Memory and time of surveying, analysing and searching a large Conformer, 105 M parameters.
 
-    python benchmarks/large_model.py --work /tmp/large [--json FILE]
+    python benchmarks/large_model.py --work large_model [--json FILE]
 
 12 encoder and 6 decoder blocks of 512 with random weights, and noise for speech: nothing is learnt
 of errors, but every step is that of `espnet-shrink search`. Memory is the peak of the process (as
