@@ -152,8 +152,8 @@ def test_the_launcher_turns_it_on_and_finds_what_espnet_finds(usual, tmp_path):
     for name, start in (("launcher", ["-m", "espnet_shrink.run"]), ("espnet", [])):
         done = python(
             *start, "-m", "espnet2.bin.asr_inference", "--output_dir", tmp_path / name,
-            "--asr_train_config", usual.config, "--asr_model_file", usual.checkpoint, "--beam_size", 4,
-            "--nbest", 4, "--ctc_weight", 0.3, "--data_path_and_name_and_type",
+            "--asr_train_config", usual.config, "--asr_model_file", usual.checkpoint,
+            "--beam_size", 4, "--nbest", 4, "--ctc_weight", 0.3, "--data_path_and_name_and_type",
             f"{tmp_path / 'wav.scp'},speech,sound", cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
