@@ -57,7 +57,8 @@ def penalty(parameters: dict[str, Any], roots: dict[str, torch.Tensor]) -> torch
 
 
 def batch(data: FeatureSet, chosen: list[int], rate_hz: int) -> dict[str, torch.Tensor]:
-    """What ESPnet's forward takes."""
+    """What ESPnet's forward takes, longest first, as its encoder packs them."""
+    chosen = sorted(chosen, key=lambda i: -data.seconds[i])
     speech = [torch.from_numpy(read_audio(data.utterances[i], rate_hz)) for i in chosen]
     text = [torch.tensor(list(data.tokens[i])) for i in chosen]
     return {
