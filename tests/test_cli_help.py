@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROUNDS, SEARCH, tree, write_hypotheses
+from test_whisper import checkpoint
 
 from espnet_shrink.cli import parser
 from espnet_shrink.core.files import read_yaml
@@ -18,7 +19,7 @@ from espnet_shrink.version import __version__
 
 # In the order in which one needs what another leaves.
 ORDER = ["settings", "inspect", "apply", "proxy", "space", "search", "rounds", "report", "export",
-         "pack", "compress", "unpack", "recipe"]  # fmt: skip
+         "pack", "compress", "unpack", "recipe", "whisper"]  # fmt: skip
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -42,6 +43,8 @@ def test_every_example_of_help_runs_as_it_stands(recipe, shrink, monkeypatch):
     monkeypatch.setenv("HOME", str(recipe / "home"))
     template = recipe / "home/espnet/egs2/TEMPLATE/asr1"
     template.mkdir(parents=True)
+    checkpoint(recipe / "tiny.en.pt")
+    checkpoint(recipe / "base.pt", n_vocab=51865)
     (template / "asr.sh").touch()
     inspected = ["encoder.enc.0.birnn0.weight_ih_l0", "ctc.ctc_lo.weight"]
     Path("plan.yaml").write_text(yaml.safe_dump({"ranks": dict.fromkeys(inspected, 2)}))

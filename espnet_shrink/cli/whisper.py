@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     verb = add_verb(
         verbs, "whisper", run, "make an ESPnet experiment of a checkpoint of OpenAI's Whisper",
-        "tiny.en --out exp/asr_whisper_tiny_en",
+        "tiny.en.pt --out exp/asr_whisper_tiny_en",
         "base.pt --language de --out exp/asr_whisper_base_de",
     )  # fmt: skip
     verb.add_argument(
