@@ -17,7 +17,8 @@ from espnet_shrink.objectives.score import Scorer
 @pytest.mark.parametrize("name", ["rnn", "conformer_interctc", "transducer", "asr_transducer",
                                   "contextual_block_conformer", "whisper", "s2t"])  # fmt: skip
 def test_the_model_is_scored_as_it_is_whatever_was_scored_before(name, data, tmp_path):  # noqa: F811
-    loaded = make(name, tmp_path / "exp")
+    # Of the first random Whisper no plan changes what it says.
+    loaded = make(name, tmp_path / "exp", seed=1 if name == "whisper" else 0)
     features = extract(loaded, data)
     analysis = analyse(loaded, features, "whitened")
     as_it_is = Scorer(loaded, features)
