@@ -69,6 +69,15 @@ def test_every_searcher_keeps_the_limit(searcher, compression, tmp_path):
     assert not scans or searcher in ("sensitivity", "knapsack")
 
 
+@pytest.mark.parametrize("compression", [1.0, 2.0, 3.0])
+def test_every_wish_becomes_a_plan_within_both_limits(compression):
+    """Also where a site whose rank is past its break-even of time becomes dense, and so larger."""
+    task = limited(0.4, compression)
+    generator = np.random.default_rng(0)
+    for wishes in generator.normal(5.0, 3.0, size=(300, len(task.sites))):
+        assert task.feasible(fit_to_budget(task, wishes))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_spends_the_time_it_has(rule):
     """What is left is less than the dearest step: a rank, or the jump to dense."""

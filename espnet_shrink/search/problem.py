@@ -208,8 +208,9 @@ def fit_to_budget(problem: Problem, log_sizes: Sequence[float] | np.ndarray) -> 
 
     def fits(t: float) -> bool:
         sizes = sizes_at(t)
+        # Where time is limited, a rank past a site's break-even of time becomes dense: larger.
         return bool(sizes.sum() <= problem.site_budget) and (
-            not problem.limits or problem.keeps_limits(plan_of_sizes(problem, sizes))
+            not problem.limits or problem.feasible(plan_of_sizes(problem, sizes))
         )
 
     sizes = sizes_at(_largest(fits))

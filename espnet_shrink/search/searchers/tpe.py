@@ -8,7 +8,7 @@ from espnet_shrink.search.searchers.black_box import minimise, optuna
 from espnet_shrink.search.settings import SearchSettings
 
 START = 10  # random plans
-BATCH = 4  # plans at a time; what is not scored yet is taken for bad, so that they differ
+BATCH = 8  # plans at a time; what is not scored yet is taken for bad, so that they differ
 
 
 def least_evaluations(settings: SearchSettings, sites: int) -> int:
