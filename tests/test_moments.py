@@ -316,6 +316,17 @@ def test_weights_that_shared_at_first_are_told_apart():
     assert seen.uses == {"a.weight": 8, "b.weight": 8, "c.weight": 4}
 
 
+def test_weights_with_as_many_calls_of_other_tensors_are_told_apart():
+    model, first, other = three_linears(), torch.randn(4, 5), torch.randn(4, 5)
+
+    def run():
+        model["a"](first), model["b"](first), model["b"](first), model["a"](other)
+
+    seen = observe(model, run)
+    close(seen.moments["a.weight"], mean_square(torch.cat([first, other])))
+    close(seen.moments["b.weight"], mean_square(first))
+
+
 def test_a_tensor_that_was_changed_in_place_is_another_input():
     model, before = three_linears(), torch.randn(4, 5)
 
@@ -362,7 +373,9 @@ def test_the_whole_toy_is_seen_and_left_without_hooks():
     assert set(seen.uses.values()) == {12}
     for site in sites:
         moment = seen.moments[site.name]
+        wide = site.shape[1] > site.shape[0]
         assert moment.shape == (min(site.shape),) * 2
+        assert moment.dtype == (torch.float64 if wide else torch.float32)
         close(moment, moment.T)
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -65,7 +65,7 @@ class SecondMoments:
     """
 
     def __init__(self, wide: Mapping[str, Tensor], apart: set[str]) -> None:
-        self._wide, self._apart = wide, apart
+        self._apart = apart
         self._outputs = {name: _Outputs(weight) for name, weight in wide.items()}
         self._sums: dict[str, _Sum] = {}
         self._latest: dict[int, _Sum] = {}  # id of a tensor that is held -> its sum
@@ -91,10 +91,12 @@ class SecondMoments:
                 del self._latest[id(own.given)]
             own.total += _squares(inputs)
             own.given, own.version, own.calls = inputs, inputs._version, own.calls + 1
+            own.met[weight] = own.calls
             self._latest[id(inputs)] = own
-        elif not own.has(inputs):
-            own.met[weight] = -1  # for good: calls can no longer be as many
-        own.met[weight] += 1
+        elif own.has(inputs) and own.met[weight] == own.calls - 1:
+            own.met[weight] = own.calls
+        else:
+            own.met[weight] = -1  # for good
 
     @property
     def parted(self) -> set[str]:
