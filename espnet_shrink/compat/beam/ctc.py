@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ LOG_ZERO = np.float32(-1e10)  # as ESPnet's
 _COMPILED: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
+@dataclass(frozen=True)
 class Prefixes:
     """CTC probabilities of all paths through a few prefixes.
 
@@ -20,8 +22,8 @@ class Prefixes:
         psi: (n,), log probability of all that begins with the prefix.
     """
 
-    def __init__(self, r: np.ndarray, psi: np.ndarray) -> None:
-        self.r, self.psi = r, psi
+    r: np.ndarray
+    psi: np.ndarray
 
 
 class PrefixScorer:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Kept = dict[str, Any]
+from espnet_shrink.compat.decoders.rnn import decode_step, kept
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Rows:
         """Some rows, in another order, some of them several times."""
         return Rows(
             [each[rows] for each in self.z], [each[rows] for each in self.c],
-            _rows(self.attention, rows),
+            None if self.attention is None else kept(self.attention, rows),
         )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class RNNDecoderRows:
         self.decoder, self.attention = decoder, decoder.att_list[0]
         self.encoded = encoded[None]
         self.lengths = [len(encoded)]
-        self.computed: Kept | None = None
+        self.computed: dict[str, Any] | None = None
         self.attention.reset()
 
     def start(self) -> Rows:
@@ -61,25 +61,15 @@ class RNNDecoderRows:
         if self.computed is not None:
             for name, value in self.computed.items():
                 setattr(self.attention, name, _expanded(value, count))
-        context, memory = self.attention(
-            self.encoded.expand(count, -1, -1), self.lengths * count, before.z[0], before.attention
-        )
+        scores, z, c, memory = decode_step(
+            decoder, self.encoded.expand(count, -1, -1), self.lengths * count, tokens,
+            before.z, before.c, before.attention,
+        )  # fmt: skip
         if self.computed is None:
             self.computed = {
                 name: value for name, value in vars(self.attention).items() if _is_kept(value)
             }
-        inputs = torch.cat((decoder.embed(tokens), context), dim=1)
-        z, c = decoder.rnn_forward(inputs, list(before.z), list(before.c), before.z, before.c)
-        out = torch.cat((z[-1], context), dim=-1) if decoder.context_residual else z[-1]
-        return torch.log_softmax(decoder.output(out), dim=1), Rows(z, c, memory)
-
-
-def _rows(state: Any, rows: Tensor) -> Any:
-    if state is None:
-        return None
-    if isinstance(state, (tuple, list)):
-        return type(state)(_rows(each, rows) for each in state)
-    return state[rows]
+        return torch.log_softmax(scores, dim=1), Rows(z, c, memory)
 
 
 def _is_kept(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ class _Step:
     """What is known of the hypotheses that a step has chosen, a row for each.
 
     Attributes:
+        tokens: (n, length), from the start symbol on.
+        total: (n,), weighted scores so far.
         rows: of the RNN decoder.
         prefixes: of CTC.
         others: scorer -> the states of its own kind.
@@ -33,7 +35,7 @@ class _Step:
     rows: Rows | None
     prefixes: Prefixes | None
     others: dict[str, list[Any]]
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.decoders.alive import running, without_blanks
 from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
@@ -21,8 +22,8 @@ def can_batch(decoder: Any) -> bool:
     return type(decoder).__name__ == "RNNDecoder" and type(decoder.att_list[0]).__name__ in BATCHED
 
 
-def _kept(state: Any, rows: torch.Tensor, frames: int) -> Any:
-    """Only some rows of the state of an attention, and only the first frames.
+def kept(state: Any, rows: torch.Tensor, frames: int | None = None) -> Any:
+    """Only some rows of the state of an attention, and only the first frames; None: all.
 
     Args:
         state: weights (B, T) or (B, window, T); a list of them (of heads, or of the steps so far);
@@ -30,10 +31,33 @@ def _kept(state: Any, rows: torch.Tensor, frames: int) -> Any:
     """
     if isinstance(state, tuple):
         weights, memory = state
-        return _kept(weights, rows, frames), tuple(each[rows] for each in memory)
+        return kept(weights, rows, frames), tuple(each[rows] for each in memory)
     if isinstance(state, list):
-        return [_kept(each, rows, frames) for each in state]
+        return [kept(each, rows, frames) for each in state]
     return state[rows][..., :frames]
+
+
+def decode_step(
+    decoder: Any,
+    encoded: torch.Tensor,
+    lengths: list[int],
+    last: torch.Tensor,
+    z: list[torch.Tensor],
+    c: list[torch.Tensor],
+    memory: Any,
+) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor], Any]:
+    """Scores (B, tokens) of what follows `last` (B,), before softmax, and the states after it.
+
+    Args:
+        encoded: (B, T, D).
+        z, c: of every layer (B, units).
+        memory: of the attention; None before the first step.
+    """
+    context, memory = decoder.att_list[0](encoded, lengths, z[0], memory)
+    inputs = torch.cat((decoder.embed(last), context), dim=1)
+    z, c = decoder.rnn_forward(inputs, list(z), list(c), z, c)
+    out = torch.cat((z[-1], context), dim=-1) if decoder.context_residual else z[-1]
+    return decoder.output(out), z, c, memory
 
 
 def greedy(
@@ -52,28 +76,19 @@ def greedy(
     attention.reset()
     lengths_alive = limits
     while alive:
-        context, weights = attention(encoded, lengths_alive, z[0], weights)
-        inputs = torch.cat((decoder.embed(last), context), dim=1)
-        z, c = decoder.rnn_forward(inputs, list(z), list(c), z, c)
-        out = torch.cat((z[-1], context), dim=-1) if decoder.context_residual else z[-1]
-        last = decoder.output(out).argmax(dim=-1)
-        running = []
-        for row, (i, token) in enumerate(zip(alive, last.tolist(), strict=True)):
-            if token != model.eos:
-                tokens[i].append(token)
-                if len(tokens[i]) < limits[i]:
-                    running.append(row)
-        if len(running) < len(alive):
+        scores, z, c, weights = decode_step(decoder, encoded, lengths_alive, last, z, c, weights)
+        last = scores.argmax(dim=-1)
+        rows = running(last, alive, tokens, limits, model.eos)
+        if len(rows) < len(alive):
             # Rows that ended are dropped, and the attention's cached projection with them.
-            keep = torch.tensor(running, dtype=torch.long)
-            alive = [alive[row] for row in running]
+            keep = torch.tensor(rows, dtype=torch.long)
+            alive = [alive[row] for row in rows]
             lengths_alive = [limits[i] for i in alive]
             frames = max(lengths_alive, default=0)
             encoded, last = encoded[keep, :frames], last[keep]
             z, c = [state[keep] for state in z], [state[keep] for state in c]
-            weights = _kept(weights, keep, frames)
+            weights = kept(weights, keep, frames)
             attention.reset()
             if type(attention).__name__ == "NoAtt":
                 weights = None  # else it would miss the mean that it had kept
-    # As ESPnet's inference does: id 0, the blank, is no text.
-    return [[token for token in sequence if token != 0] for sequence in tokens]
+    return without_blanks(tokens)

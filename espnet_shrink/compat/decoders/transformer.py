@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from espnet_shrink.compat.decoders.alive import running, without_blanks
 from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
@@ -36,16 +37,10 @@ def greedy(
         )
         best = scores.index_fill(1, never, -torch.inf).argmax(dim=-1)
         ys = torch.cat((ys, best[:, None]), dim=1)
-        running = []
-        for row, (i, token) in enumerate(zip(alive, best.tolist(), strict=True)):
-            if token != model.eos:
-                tokens[i].append(token)
-                if len(tokens[i]) < limits[i]:
-                    running.append(row)
-        if len(running) < len(alive):
-            alive = [alive[row] for row in running]
+        rows = running(best, alive, tokens, limits, model.eos)
+        if len(rows) < len(alive):
+            alive = [alive[row] for row in rows]
             frames = max((limits[i] for i in alive), default=0)
-            encoded, mask = encoded[running, :frames], mask[running, :, :frames]
-            ys, cache = ys[running], [states[running] for states in cache]
-    # As ESPnet's inference does: id 0, the blank, is no text.
-    return [[token for token in sequence if token != 0] for sequence in tokens]
+            encoded, mask = encoded[rows, :frames], mask[rows, :, :frames]
+            ys, cache = ys[rows], [states[rows] for states in cache]
+    return without_blanks(tokens)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from espnet_shrink.compat.decoders.alive import running, without_blanks
 from espnet_shrink.compat.speech_model import SpeechModel
 from espnet_shrink.compat.text import Prompt
 
@@ -36,18 +37,13 @@ def greedy(
     tokens: list[list[int]] = [[] for _ in alive]
     while alive:
         best = steps(given).index_fill(1, never, -torch.inf).argmax(dim=-1)
-        given, running = best[:, None], []
-        for row, (i, token) in enumerate(zip(alive, best.tolist(), strict=True)):
-            if token != model.eos:
-                tokens[i].append(token)
-                if len(tokens[i]) < limits[i]:
-                    running.append(row)
-        if len(running) < len(alive):
-            alive = [alive[row] for row in running]
-            given = given[running]
-            steps.keep(running)
-    # As ESPnet's inference does: id 0 is no text.
-    return [[token for token in sequence if token != 0] for sequence in tokens]
+        given = best[:, None]
+        rows = running(best, alive, tokens, limits, model.eos)
+        if len(rows) < len(alive):
+            alive = [alive[row] for row in rows]
+            given = given[rows]
+            steps.keep(rows)
+    return without_blanks(tokens)
 
 
 class _Steps:
