@@ -196,6 +196,15 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, shrink):
         assert not (tmp_path / "exp").exists()
 
 
+def test_settings_of_training_are_espnets(tmp_path, shrink):
+    checkpoint(tmp_path / "tiny.pt")
+    (tmp_path / "train.yaml").write_text("optm: adam\n")
+    done = shrink("whisper", tmp_path / "tiny.pt", "--train_config", tmp_path / "train.yaml",
+                  "--out", tmp_path / "exp")  # fmt: skip
+    assert done.status == 2 and "no such settings of training: optm" in done.err
+    assert not (tmp_path / "exp").exists()
+
+
 def test_nothing_is_overwritten(here, shrink):
     before = Path("exp/config.yaml").read_bytes()
     done = shrink("whisper", "tiny.pt", "--out", "exp")

@@ -107,7 +107,8 @@ def write(found: Checkpoint, preset: Mapping[str, Any], language: str, folder: P
         language: that is spoken, as ESPnet spells it, such as "de"; "en" of an English model.
 
     Raises:
-        ShrinkError: no package, a language that ESPnet does not know, or weights of other sizes.
+        ShrinkError: no package, a language or a setting that ESPnet does not know, or weights of
+            other sizes.
     """
     try:
         import whisper.tokenizer
@@ -138,6 +139,9 @@ def write(found: Checkpoint, preset: Mapping[str, Any], language: str, folder: P
     }  # fmt: skip
     builder = TASKS["asr"].builder()
     args = builder.get_parser().parse_args([])
+    unknown = sorted({*given} - {*vars(args)})
+    if unknown:
+        raise ShrinkError(f"ESPnet has no such settings of training: {', '.join(unknown)}")
     vars(args).update(given)
     config = yaml.safe_dump(copy.deepcopy(vars(args)), sort_keys=False, allow_unicode=True)
     model = builder.build_model(args)
