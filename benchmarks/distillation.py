@@ -63,6 +63,7 @@ from espnet_shrink.training.espnet2 import retrain
 from espnet_shrink.training.extras.distil import Distil, teacher_extra
 from espnet_shrink.training.learning_rate import start_rate
 from espnet_shrink.training.request import TrainingRequest
+from espnet_shrink.training.trained import MARK
 
 RATE_FACTOR = 0.5  # as the rounds preset
 MSE = 0.05  # a sum over frames and channels, far larger than the other losses
@@ -252,18 +253,18 @@ def main() -> None:
     seeds = range(args.seeds)
     side_by_side([(searched, bench, args.compressions, seed) for seed in seeds], "searches")
     # What matters most comes first: a run may be cut off.
-    first, *more = args.compressions
+    mildest, *others = args.compressions
     masked = [name for name in args.systems if SYSTEMS[name].masks]
     plain = [name for name in args.systems if name not in masked]
     wanted = [
         each for seed in seeds
-        for each in [(name, first, seed) for name in plain]
+        for each in [(name, mildest, seed) for name in plain]
         + [(name, CONTROL, seed) for name in args.controls]
     ]  # fmt: skip
-    wanted += [(name, c, seed) for seed in seeds for c in more for name in plain]
-    wanted += [(name, first, seed) for seed in seeds for name in masked]
+    wanted += [(name, c, seed) for seed in seeds for c in others for name in plain]
+    wanted += [(name, mildest, seed) for seed in seeds for name in masked]
     if args.so_far:
-        lacking = [each for each in wanted if not (bench.folder(*each) / ".trained").exists()]
+        lacking = [each for each in wanted if not (bench.folder(*each) / MARK).exists()]
         wanted = [each for each in wanted if each not in lacking]
         print(f"not trained yet: {', '.join(map(str, lacking)) or 'nothing'}")
     else:

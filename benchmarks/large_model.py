@@ -26,6 +26,7 @@ from espnet_shrink.compat.hooks import start_faster
 from espnet_shrink.compat.models import find_model, load_model
 from espnet_shrink.compat.tasks import TASKS
 from espnet_shrink.data.features import extract
+from espnet_shrink.data.kaldi import Utterance, write_folder
 from espnet_shrink.methods.lowrank.analysis import analyse
 from espnet_shrink.objectives.score import Scorer
 from espnet_shrink.search.problem import Problem
@@ -68,15 +69,12 @@ def make(work: Path) -> None:
     model = builder.build_model(copy.deepcopy(args))
     torch.save(model.state_dict(), work / "exp" / "valid.acc.ave.pth")
     generator = np.random.default_rng(0)
-    lines: dict[str, list[str]] = {"wav.scp": [], "text": [], "utt2spk": []}
+    noise, text = [], " ".join(f"t{i}" for i in range(15))
     for number in range(UTTERANCES):
         audio = work / "data" / f"u{number}.wav"
         soundfile.write(audio, 0.1 * generator.standard_normal(int(SECONDS * RATE_HZ)), RATE_HZ)
-        lines["wav.scp"].append(f"u{number} {audio}\n")
-        lines["text"].append(f"u{number} {' '.join(f't{i}' for i in range(15))}\n")
-        lines["utt2spk"].append(f"u{number} s\n")
-    for name, each in lines.items():
-        (work / "data" / name).write_text("".join(each), encoding="utf-8")
+        noise.append(Utterance(f"u{number}", str(audio), text, "s"))
+    write_folder(work / "data", noise)
     config = yaml.safe_dump(copy.deepcopy(vars(args)))
     (work / "exp" / "config.yaml").write_text(config, encoding="utf-8")
 
